@@ -1,0 +1,76 @@
+//! Every bound of the broker, in one place. Units come last in each name.
+//!
+//! What an operator may change is only a default here, and the configuration says so.
+
+/// Longest topic or pattern, in bytes of UTF-8.
+pub const TOPIC_BYTES_MAX: usize = 512;
+/// Longest event type, in bytes of UTF-8.
+pub const TYPE_BYTES_MAX: usize = 255;
+/// Longest key, origin or idempotency key, in bytes of UTF-8.
+pub const NAME_BYTES_MAX: usize = 512;
+
+/// Default of `max_data`: the most data that one event may carry. Common clients choke on more.
+pub const DATA_BYTES_DEFAULT: usize = 256 * KIB;
+/// The most that `max_data` may be set to: an event must fit into memory many times over.
+pub const DATA_BYTES_CEILING: usize = 16 * MIB;
+/// Default of `max_batch_events`: events in one batch.
+pub const BATCH_EVENTS_DEFAULT: usize = 10_000;
+/// Default of `max_batch`: bytes of one batch's body.
+pub const BATCH_BYTES_DEFAULT: usize = 16 * MIB;
+/// The most that `max_batch` may be set to.
+pub const BATCH_BYTES_CEILING: usize = 64 * MIB;
+
+/// Default of `min_free_disk`: below this much room on the disk publishing answers 507 and reading goes on.
+pub const FREE_DISK_BYTES_DEFAULT: u64 = 64 * MIB as u64;
+/// Default of `idempotency_window`, in microseconds: 24 hours.
+pub const IDEMPOTENCY_WINDOW_MICROS_DEFAULT: u64 = 24 * 3_600 * 1_000_000;
+
+/// Requests that may wait for the writer; one more is told to come back.
+pub const APPEND_QUEUE_REQUESTS_MAX: usize = 16_384;
+/// Bytes of events that may wait for the writer; more is told to come back.
+pub const APPEND_QUEUE_BYTES_MAX: usize = 128 * MIB;
+/// A group commit takes no further request once it holds this many bytes.
+pub const COMMIT_BYTES_MAX: usize = 4 * MIB;
+/// A group commit takes no further request once it holds this many.
+pub const COMMIT_REQUESTS_MAX: usize = 4_096;
+
+/// Patterns of one subscription.
+pub const PATTERNS_MAX: usize = 64;
+/// `type=` filters of one subscription.
+pub const TYPES_MAX: usize = 64;
+/// Most events of one JSON page.
+pub const JSON_PAGE_EVENTS_MAX: usize = 10_000;
+/// Default events of one JSON page.
+pub const JSON_PAGE_EVENTS_DEFAULT: usize = 100;
+/// A JSON page ends early once its events weigh this much, so that a page costs bounded memory.
+pub const JSON_PAGE_BYTES_MAX: usize = 16 * MIB;
+/// Longest `wait=` of a JSON page, in seconds.
+pub const WAIT_SECONDS_MAX: u64 = 60;
+/// Longest query string, in bytes.
+pub const QUERY_BYTES_MAX: usize = 64 * KIB;
+
+/// Events that a stream takes from the log at a time.
+pub const PAGE_EVENTS_MAX: usize = 512;
+/// Bytes of events that a stream takes from the log at a time (one event may be larger).
+pub const PAGE_BYTES_MAX: usize = 64 * KIB;
+/// Bytes of log that one read may walk past without a match before it answers with an empty page.
+pub const PAGE_SCAN_BYTES_MAX: usize = 4 * MIB;
+/// Largest piece of a stream that is handed to the socket at once; a larger frame goes in several.
+pub const FRAME_PIECE_BYTES_MAX: usize = 64 * KIB;
+
+/// Bytes of recent events that are kept in memory for the streams that follow the head.
+pub const RECENT_BYTES_MAX: usize = 16 * MIB;
+/// Recent events that are kept in memory for the streams that follow the head.
+pub const RECENT_EVENTS_MAX: usize = 65_536;
+/// Places of recent events that one pattern remembers.
+pub const RECENT_PLACES_PER_PATTERN_MAX: usize = 16_384;
+
+/// Default of `max_streams`: event streams open at one time.
+pub const STREAMS_DEFAULT: usize = 100_000;
+/// Threads that read from disk.
+pub const READ_THREADS: usize = 4;
+
+/// 1,024 bytes.
+pub const KIB: usize = 1_024;
+/// 1,024 KiB.
+pub const MIB: usize = 1_024 * KIB;
