@@ -1,0 +1,292 @@
+//! The events of the last moments, by the patterns that somebody follows.
+//!
+//! One ring holds recent events that at least one followed pattern matches. Each followed pattern (an *interest*, shared by
+//! all who follow it) remembers the places of its events in that ring. So a follower finds what it wants without looking
+//! at what it does not want, and an event costs as much as the patterns and followers that match it.
+//!
+//! Invariants: what is here is durable; `routed` only grows; every interest knows the places of all matching events
+//! after `interest.after`, up to `routed`. A cursor before that, or before an event that has left the ring, reads the log
+//! instead.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use event_log::limits::{RECENT_BYTES_MAX, RECENT_EVENTS_MAX, RECENT_PLACES_PER_PATTERN_MAX};
+use event_log::{Event, Filter, PageLimit, Pattern, Position};
+use parking_lot::{Mutex, RwLock};
+use slab::Slab;
+
+use crate::routes::Routes;
+use crate::signal::Signal;
+
+/// An event of the last moments, shared by all who follow it.
+#[derive(Debug)]
+pub struct Recent {
+    /// The event.
+    pub event: Arc<Event>,
+    /// What a protocol made of it.
+    pub memo: Memo,
+}
+
+/// Where a protocol keeps what it made of an event, so that it is made once for all readers. The broker never looks in.
+#[derive(Debug, Default)]
+pub struct Memo {
+    /// The event in the protocol's plain form.
+    pub plain: OnceLock<Bytes>,
+    /// The event in the protocol's form with all its fields.
+    pub envelope: OnceLock<Bytes>,
+}
+
+/// What a follower found after its cursor.
+pub(crate) enum Found {
+    /// These; there may be more.
+    Events(Vec<Arc<Recent>>),
+    /// Nothing up to this place.
+    CaughtUp(Position),
+    /// The memory does not reach back to the cursor: read the log.
+    Behind,
+}
+
+/// What a subscription holds of the hub; it lets go when dropped.
+pub(crate) struct Follow {
+    hub: Arc<Hub>,
+    signal: Arc<Signal>,
+    /// Interest, and the follower's number there.
+    places: Vec<(usize, usize)>,
+}
+
+pub(crate) struct Hub {
+    state: RwLock<State>,
+}
+
+struct State {
+    ring: Ring,
+    routed: Position,
+    routes: Routes,
+    interests: Slab<Interest>,
+    numbers: HashMap<Pattern, usize>,
+    ended: bool,
+}
+
+struct Ring {
+    events: VecDeque<Arc<Recent>>,
+    /// How many events have left the ring: the number of the first one in it.
+    left: u64,
+    bytes: usize,
+}
+
+struct Interest {
+    pattern: Pattern,
+    /// Place, and number in the ring.
+    places: VecDeque<(Position, u64)>,
+    after: Position,
+    followers: Arc<Mutex<Slab<Arc<Signal>>>>,
+    /// Set while a page is routed, so that its followers are woken once for the page.
+    touched: bool,
+}
+
+impl Hub {
+    pub(crate) fn new(head: Position) -> Self {
+        let ring = Ring { events: VecDeque::new(), left: 0, bytes: 0 };
+        let state = State {
+            ring,
+            routed: head,
+            routes: Routes::default(),
+            interests: Slab::new(),
+            numbers: HashMap::new(),
+            ended: false,
+        };
+        Hub { state: RwLock::new(state) }
+    }
+
+    /// Begins to follow a filter's patterns: what is routed from now on is remembered for it.
+    pub(crate) fn follow(self: &Arc<Self>, filter: &Filter) -> Follow {
+        let signal = Arc::new(Signal::default());
+        let mut state = self.state.write();
+        let places = filter
+            .patterns()
+            .iter()
+            .map(|pattern| {
+                let number = state.interest(pattern);
+                (number, state.interests[number].followers.lock().insert(Arc::clone(&signal)))
+            })
+            .collect();
+        Follow { hub: Arc::clone(self), signal, places }
+    }
+
+    /// Takes durable events in, up to `routed`, and wakes those who follow them.
+    pub(crate) fn route(&self, events: Vec<Arc<Event>>, routed: Position) {
+        let mut woken = Vec::new();
+        {
+            let mut state = self.state.write();
+            let mut touched = Vec::new();
+            for event in events {
+                state.take_in(event, &mut touched);
+            }
+            assert!(routed >= state.routed, "routed went back from {} to {routed}", state.routed);
+            state.routed = routed;
+            for number in touched {
+                let interest = &mut state.interests[number];
+                interest.touched = false;
+                woken.push(Arc::clone(&interest.followers));
+            }
+        }
+        for followers in woken {
+            followers.lock().iter().for_each(|(_, signal)| signal.raise());
+        }
+    }
+
+    /// Ends all who follow, and all who will.
+    pub(crate) fn end(&self) {
+        let mut state = self.state.write();
+        state.ended = true;
+        for (_, interest) in &state.interests {
+            interest.followers.lock().iter().for_each(|(_, signal)| signal.raise());
+        }
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.state.read().ended
+    }
+}
+
+impl State {
+    /// The number of a pattern's interest, made if it is the first to ask.
+    fn interest(&mut self, pattern: &Pattern) -> usize {
+        if let Some(number) = self.numbers.get(pattern) {
+            return *number;
+        }
+        let number = self.interests.insert(Interest {
+            pattern: pattern.clone(),
+            places: VecDeque::new(),
+            after: self.routed,
+            followers: Arc::default(),
+            touched: false,
+        });
+        self.routes.insert(pattern, number);
+        self.numbers.insert(pattern.clone(), number);
+        number
+    }
+
+    fn take_in(&mut self, event: Arc<Event>, touched: &mut Vec<usize>) {
+        let State { ring, routes, interests, .. } = self;
+        let place = (event.position, ring.left + ring.events.len() as u64);
+        let mut wanted = false;
+        routes.for_each_match(&event.topic, &mut |number| {
+            wanted = true;
+            let interest = &mut interests[number];
+            interest.remember(place, ring.left);
+            if !interest.touched {
+                interest.touched = true;
+                touched.push(number);
+            }
+        });
+        if wanted {
+            ring.push(event);
+        }
+    }
+}
+
+impl Ring {
+    fn push(&mut self, event: Arc<Event>) {
+        self.bytes += event.weight();
+        self.events.push_back(Arc::new(Recent { event, memo: Memo::default() }));
+        while self.bytes > RECENT_BYTES_MAX || self.events.len() > RECENT_EVENTS_MAX {
+            let Some(oldest) = self.events.pop_front() else { break };
+            self.bytes -= oldest.event.weight();
+            self.left += 1;
+        }
+    }
+
+    fn get(&self, number: u64) -> Option<&Arc<Recent>> {
+        self.events.get(usize::try_from(number.checked_sub(self.left)?).ok()?)
+    }
+}
+
+impl Interest {
+    fn remember(&mut self, place: (Position, u64), left: u64) {
+        self.places.push_back(place);
+        while let Some((position, number)) = self.places.front().copied() {
+            if number >= left && self.places.len() <= RECENT_PLACES_PER_PATTERN_MAX {
+                break;
+            }
+            self.places.pop_front();
+            self.after = position;
+        }
+    }
+
+    /// The numbers of what comes after a cursor, at most so many; `None` if some of it is not in the ring.
+    fn after(&self, cursor: Position, count: usize, left: u64) -> Option<impl Iterator<Item = u64>> {
+        let begin = self.places.partition_point(|(position, _)| *position <= cursor);
+        let mut after = self.places.range(begin..).map(|(_, number)| *number).peekable();
+        let is_held = cursor >= self.after && after.peek().is_none_or(|number| *number >= left);
+        is_held.then(|| after.take(count))
+    }
+}
+
+impl Follow {
+    pub(crate) fn signal(&self) -> &Signal {
+        &self.signal
+    }
+
+    /// What came after a cursor, as far as this is remembered.
+    pub(crate) fn after(&self, cursor: Position, limit: PageLimit) -> Found {
+        let state = self.hub.state.read();
+        let mut numbers: Vec<u64> = Vec::new();
+        for (interest, _) in &self.places {
+            match state.interests[*interest].after(cursor, limit.events, state.ring.left) {
+                Some(after) => numbers.extend(after),
+                None => return Found::Behind,
+            }
+        }
+        if self.places.len() > 1 {
+            // An event that several patterns match comes once.
+            numbers.sort_unstable();
+            numbers.dedup();
+            numbers.truncate(limit.events);
+        }
+        let mut bytes = 0;
+        let mut events = Vec::with_capacity(numbers.len());
+        for recent in numbers.into_iter().filter_map(|number| state.ring.get(number)) {
+            if bytes >= limit.bytes {
+                break;
+            }
+            bytes += recent.event.weight();
+            events.push(Arc::clone(recent));
+        }
+        match events.is_empty() {
+            true => Found::CaughtUp(state.routed.max(cursor)),
+            false => Found::Events(events),
+        }
+    }
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        let mut state = self.hub.state.write();
+        let State { interests, routes, numbers, .. } = &mut *state;
+        for (number, follower) in self.places.drain(..) {
+            let interest = &interests[number];
+            let unfollowed = {
+                let mut followers = interest.followers.lock();
+                followers.remove(follower);
+                followers.is_empty()
+            };
+            if unfollowed {
+                routes.remove(&interest.pattern);
+                numbers.remove(&interest.pattern);
+                interests.remove(number);
+            }
+        }
+        if interests.is_empty() {
+            // Nobody follows: let go of the events, too.
+            state.ring.left += state.ring.events.len() as u64;
+            state.ring.events = VecDeque::new();
+            state.ring.bytes = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+use event_log::contract::{event, filter};
+use event_log::{Timestamp, limits::KIB};
+use uuid::Uuid;
+
+use super::*;
+
+const LIMIT: PageLimit = PageLimit { events: 100, bytes: 64 * KIB };
+
+fn durable(topic: &str, position: u64) -> Arc<Event> {
+    let place = Position::new(position);
+    Arc::new(Event::place(event(topic, &position.to_string()), place, Timestamp::default(), Uuid::nil()))
+}
+
+fn route(hub: &Hub, topics: &[&str], first: u64) {
+    let events: Vec<_> =
+        topics.iter().zip(first..).map(|(topic, position)| durable(topic, position)).collect();
+    let last = events.last().unwrap().position;
+    hub.route(events, last);
+}
+
+fn found(follow: &Follow, after: u64) -> Vec<u64> {
+    match follow.after(Position::new(after), LIMIT) {
+        Found::Events(events) => events.iter().map(|recent| recent.event.position.get()).collect(),
+        Found::CaughtUp(_) => Vec::new(),
+        Found::Behind => panic!("behind"),
+    }
+}
+
+fn is_behind(follow: &Follow, after: u64) -> bool {
+    matches!(follow.after(Position::new(after), LIMIT), Found::Behind)
+}
+
+#[test]
+fn a_follower_finds_what_its_patterns_match_each_once() {
+    let hub = Arc::new(Hub::new(Position::new(10)));
+    let one = hub.follow(&filter(&["a"]));
+    let both = hub.follow(&filter(&["a", "*", "b.**"]));
+    route(&hub, &["a", "b.c", "a", "c.c", "z"], 11);
+    assert_eq!(found(&one, 10), [11, 13]);
+    assert_eq!(found(&one, 11), [13]);
+    assert_eq!(found(&both, 10), [11, 12, 13, 15]);
+    assert!(matches!(one.after(Position::new(13), LIMIT), Found::CaughtUp(place) if place.get() == 15));
+}
+
+#[test]
+fn what_was_routed_before_somebody_followed_is_read_from_the_log() {
+    let hub = Arc::new(Hub::new(Position::ORIGIN));
+    route(&hub, &["a", "a"], 1);
+    let late = hub.follow(&filter(&["a"]));
+    assert!(is_behind(&late, 1));
+    assert!(found(&late, 2).is_empty());
+    route(&hub, &["a"], 3);
+    assert_eq!(found(&late, 2), [3]);
+}
+
+#[test]
+fn pages_end_at_their_limits_and_lose_nothing() {
+    let hub = Arc::new(Hub::new(Position::ORIGIN));
+    let follow = hub.follow(&filter(&["a", "**"]));
+    route(&hub, &["a"; 50], 1);
+    for limit in [PageLimit { events: 7, bytes: 1_000 }, PageLimit { events: 50, bytes: 5 }] {
+        let mut cursor = Position::ORIGIN;
+        let mut all = Vec::new();
+        while let Found::Events(events) = follow.after(cursor, limit) {
+            assert!(events.len() <= 7);
+            cursor = events.last().unwrap().event.position;
+            all.extend(events.iter().map(|recent| recent.event.position.get()));
+        }
+        assert_eq!(all, (1..=50).collect::<Vec<u64>>());
+    }
+}
+
+#[test]
+fn an_idle_follower_is_not_behind_because_others_were_busy() {
+    let hub = Arc::new(Hub::new(Position::ORIGIN));
+    let idle = hub.follow(&filter(&["idle"]));
+    let busy = hub.follow(&filter(&["busy"]));
+    let mut position = 1;
+    route(&hub, &["idle"], position);
+    for _ in 0..=RECENT_EVENTS_MAX / 1_000 {
+        route(&hub, &["busy"; 1_000], position + 1);
+        position += 1_000;
+    }
+    assert!(is_behind(&busy, 0), "the ring has a bound");
+    assert!(is_behind(&idle, 0), "its event has left the ring");
+    assert!(found(&idle, 1).is_empty(), "nothing of its own was missed");
+    route(&hub, &["idle"], position + 1);
+    assert_eq!(found(&idle, 1), [position + 1]);
+}
+
+#[test]
+fn memory_has_a_bound_and_is_given_back_when_nobody_follows() {
+    let hub = Arc::new(Hub::new(Position::ORIGIN));
+    let follow = hub.follow(&filter(&["a"]));
+    for page in 0..80 {
+        route(&hub, &["a"; 1_000], page * 1_000 + 1);
+    }
+    {
+        let state = hub.state.read();
+        assert!(state.ring.events.len() <= RECENT_EVENTS_MAX && state.ring.bytes <= RECENT_BYTES_MAX);
+        assert!(state.interests.iter().all(|(_, i)| i.places.len() <= RECENT_PLACES_PER_PATTERN_MAX));
+    }
+    drop(follow);
+    let state = hub.state.read();
+    assert!(state.ring.events.is_empty() && state.interests.is_empty() && state.numbers.is_empty());
+}
+
+#[test]
+fn events_that_nobody_follows_are_not_kept() {
+    let hub = Arc::new(Hub::new(Position::ORIGIN));
+    let _follow = hub.follow(&filter(&["a"]));
+    route(&hub, &["b"; 100], 1);
+    assert!(hub.state.read().ring.events.is_empty());
+}

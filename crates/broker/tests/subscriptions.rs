@@ -1,0 +1,205 @@
+//! Subscriptions on the in-memory model: every matching event once, in order, whatever happens around them.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Broker, Gap, GapReason, OnGap, Opened, Start, Step, Subscription};
+use event_log::contract::{WINDOW, clock, event, filter};
+use event_log::memory::MemoryLog;
+use event_log::{Batch, Epoch, EventId, EventLog, Filter, Position};
+
+fn broker() -> Broker {
+    let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(clock(), WINDOW));
+    Broker::start(log).unwrap()
+}
+
+async fn publish(broker: &Broker, topic: &str, data: &str) -> Position {
+    broker.publish(Batch::new(vec![event(topic, data)])).await.unwrap().events[0].position
+}
+
+async fn subscribe(broker: &Broker, filter: Filter, start: Start) -> (Opened, Subscription) {
+    let filter = Arc::new(filter);
+    let opened = broker.open(&filter, &start, OnGap::Earliest).await.unwrap();
+    let subscription = broker.subscribe(filter, &opened);
+    (opened, subscription)
+}
+
+/// Reads until the subscription is live, or a number of events have come.
+async fn read(subscription: &mut Subscription, count: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        match subscription.next().await.unwrap() {
+            Step::Events(events) => {
+                all.extend(events.iter().map(|(event, _)| event.data.as_str().to_owned()))
+            }
+            Step::Live(_) => {}
+            Step::Ended => break,
+        }
+    }
+    all
+}
+
+async fn until_live(subscription: &mut Subscription) -> (Vec<String>, Position) {
+    let mut all = Vec::new();
+    loop {
+        match subscription.next().await.unwrap() {
+            Step::Events(events) => {
+                all.extend(events.iter().map(|(event, _)| event.data.as_str().to_owned()))
+            }
+            Step::Live(head) => return (all, head),
+            Step::Ended => panic!("ended"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn history_then_live_then_what_happens_next() {
+    let broker = broker();
+    publish(&broker, "a", "1").await;
+    publish(&broker, "b", "other").await;
+    let head = publish(&broker, "a", "2").await;
+    let (opened, mut subscription) = subscribe(&broker, filter(&["a"]), Start::Earliest).await;
+    assert_eq!((opened.gap, opened.head), (None, head));
+    assert_eq!(until_live(&mut subscription).await, (vec!["1".into(), "2".into()], head));
+    publish(&broker, "a", "3").await;
+    assert_eq!(read(&mut subscription, 1).await, ["3"]);
+}
+
+#[tokio::test]
+async fn the_cursor_of_an_idle_subscription_moves_past_what_does_not_match() {
+    let broker = broker();
+    let (_, mut subscription) = subscribe(&broker, filter(&["a"]), Start::Latest).await;
+    until_live(&mut subscription).await;
+    let head = publish(&broker, "b", "1").await;
+    tokio::time::timeout(Duration::from_secs(5), async {
+        while subscription.settle() < head {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("the cursor moves to the head");
+}
+
+#[tokio::test]
+async fn a_dropped_wait_loses_nothing() {
+    let broker = broker();
+    let (_, mut subscription) = subscribe(&broker, filter(&["a"]), Start::Latest).await;
+    until_live(&mut subscription).await;
+    for n in 0..100 {
+        let _ = tokio::time::timeout(Duration::ZERO, subscription.next()).await.is_err();
+        publish(&broker, "a", &n.to_string()).await;
+        assert_eq!(read(&mut subscription, 1).await, [n.to_string()]);
+    }
+}
+
+#[tokio::test]
+async fn stopping_ends_every_subscription() {
+    let broker = broker();
+    let (_, mut subscription) = subscribe(&broker, filter(&["**"]), Start::Latest).await;
+    until_live(&mut subscription).await;
+    broker.stop().await;
+    assert!(matches!(subscription.next().await, Ok(Step::Ended)));
+}
+
+#[tokio::test]
+async fn an_id_that_says_nothing_about_this_log_is_a_gap() {
+    let broker = broker();
+    for n in 0..5 {
+        publish(&broker, "a", &n.to_string()).await;
+    }
+    let epochs = broker.epochs().clone();
+    let head = broker.head();
+    let first = broker.log().bounds().oldest.unwrap();
+    let newer = Position::new(head.get() + 1);
+    let foreign = EventId::new(first, Epoch::new(!epochs.current().get()));
+    let gap = |reason, requested: &str| {
+        Some(Gap { reason, requested: requested.to_owned(), resumed_after: first.just_before() })
+    };
+    let cursor = |text: &str| Start::Cursor(text.as_bytes().to_vec());
+    let wanted = Arc::new(filter(&["a"]));
+    let cases = [
+        (cursor(&epochs.id(newer).to_string()), gap(GapReason::Ahead, &epochs.id(newer).to_string())),
+        (cursor(&foreign.to_string()), gap(GapReason::Epoch, &foreign.to_string())),
+        (cursor("nonsense"), gap(GapReason::Malformed, "nonsense")),
+        (Start::Cursor(b"\xff".to_vec()), gap(GapReason::Malformed, "\u{fffd}")),
+        (Start::At { id: foreign, requested: "text".into() }, gap(GapReason::Epoch, "text")),
+    ];
+    for (start, expected) in cases {
+        let opened = broker.open(&wanted, &start, OnGap::Earliest).await.unwrap();
+        assert_eq!(opened, Opened { gap: expected, from: first.just_before(), head });
+        let at_head = broker.open(&wanted, &start, OnGap::Latest).await.unwrap();
+        assert_eq!((at_head.from, at_head.gap.unwrap().resumed_after), (head, head));
+    }
+    for good in [cursor(&epochs.id(head).to_string()), cursor("0"), cursor(&head.to_string())] {
+        assert_eq!(broker.open(&wanted, &good, OnGap::Earliest).await.unwrap().gap, None);
+    }
+    let last_two = Start::Last(NonZeroU64::new(2).unwrap());
+    let (_, mut subscription) = subscribe(&broker, filter(&["a"]), last_two).await;
+    assert_eq!(read(&mut subscription, 2).await, ["3", "4"]);
+}
+
+/// Many publishers, and readers of all kinds that come, lag, cut themselves off and resume: each ledger is exact.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_ledger_is_exact_while_readers_come_and_go() {
+    const EVENTS: usize = 4_000;
+    let broker = broker();
+    let publishers: Vec<_> = (0..4)
+        .map(|publisher| {
+            let broker = broker.clone();
+            tokio::spawn(async move {
+                for n in 0..EVENTS / 4 {
+                    publish(&broker, ["a", "b.x", "b.y"][(publisher + n) % 3], &format!("{publisher}.{n}"))
+                        .await;
+                    if n % 16 == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            })
+        })
+        .collect();
+    let patterns: [&[&str]; 4] = [&["**"], &["a"], &["b.*", "b.x"], &["a", "b.**"]];
+    let readers: Vec<_> = (0..12)
+        .map(|reader| {
+            let broker = broker.clone();
+            let wanted = filter(patterns[reader % 4]);
+            tokio::spawn(async move { (wanted.clone(), follow_with_cuts(&broker, wanted, reader).await) })
+        })
+        .collect();
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+    publish(&broker, "a", "end").await;
+    publish(&broker, "b.x", "end").await;
+    let all = event_log::contract::everything(&**broker.log());
+    for reader in readers {
+        let (wanted, ledger) = reader.await.unwrap();
+        let expected: Vec<_> =
+            all.iter().filter(|event| wanted.wants(event)).map(|e| e.data.as_str()).collect();
+        let end = expected.iter().position(|data| *data == "end").unwrap();
+        assert_eq!(ledger, expected[..=end]);
+    }
+}
+
+async fn follow_with_cuts(broker: &Broker, wanted: Filter, reader: usize) -> Vec<String> {
+    let mut ledger: Vec<String> = Vec::new();
+    let mut cursor = Position::ORIGIN;
+    for round in 0.. {
+        let start = Start::Cursor(broker.epochs().id(cursor).to_string().into_bytes());
+        let (opened, mut subscription) = subscribe(broker, wanted.clone(), start).await;
+        assert_eq!(opened.gap, None);
+        for _ in 0..(reader + round) % 7 + 1 {
+            if let Step::Events(events) = subscription.next().await.unwrap() {
+                ledger.extend(events.iter().map(|(event, _)| event.data.as_str().to_owned()));
+            }
+            cursor = subscription.cursor();
+            if let Some(end) = ledger.iter().position(|data| data == "end") {
+                ledger.truncate(end + 1);
+                return ledger;
+            }
+        }
+    }
+    unreachable!("the rounds do not end")
+}
