@@ -1,1 +1,207 @@
+//! The default engine: the log in one sled tree, in a directory of its own.
+//!
+//! One thread writes ([`writer`]): it takes all appends that wait, judges them, stores them as chunks ([`chunk`],
+//! [`record`]) in one batch, waits for the barrier ([`barrier`]), and only then shows them ([`shared`]) and answers.
+//! A few threads read from disk ([`pool`], [`cold`]); what is new is answered from memory ([`fresh`]). All else on disk is
+//! made from the chunks and can be made anew ([`catalog`], [`idempotency`], [`recovery`], [`verify`]).
+//!
+//! Invariants: nothing is visible before the barrier; after a failure nothing is written any more; no type of sled is in
+//! the public signatures, and only `store.rs` and the crate `migrations` know sled.
 
+mod options;
+
+mod writer;
+mod stage;
+
+mod reader;
+mod cold;
+mod merge;
+mod pool;
+mod fresh;
+
+mod shared;
+mod catalog;
+mod idempotency;
+mod recovery;
+mod verify;
+
+mod keys;
+mod chunk;
+mod record;
+mod rows;
+
+mod store;
+mod barrier;
+mod directory;
+mod witness;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, TrySendError};
+use event_log::{
+    AppendError, Batch, Bounds, Clock, EventLog, Filter, LogReader, Pattern, ReadError, Receipt, TailWatch,
+    Topic, TopicStats, limits,
+};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
+
+pub use options::{OpenError, SledOptions};
+pub use verify::Verified;
+
+use shared::Shared;
+use writer::Request;
+
+/// A log in a directory. A clone is another handle on the same log; when the last one is dropped, the log is closed.
+#[derive(Clone)]
+pub struct SledLog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// `None` once the log takes no more appends; the writer ends when it has taken all that was sent before.
+    queue: RwLock<Option<Sender<Request>>>,
+    queued_bytes: Arc<AtomicUsize>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SledLog {
+    /// Opens the log of a directory, or makes a new one there.
+    pub fn open(options: SledOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let lock = directory::take(&options.directory)?;
+        let recovery::Recovered { store, view, recent, witness } = recovery::recover(&options, &*clock)?;
+        let shared = Arc::new(Shared::new(store, view, &options));
+        let readers = pool::start(&shared)
+            .map_err(|error| OpenError::io("start the threads that read", &options.directory, error))?;
+        let (sender, queue) = crossbeam_channel::bounded(limits::APPEND_QUEUE_REQUESTS_MAX);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let writer = writer::Writer {
+            shared: Arc::clone(&shared),
+            queue,
+            queued_bytes: Arc::clone(&queued_bytes),
+            recent,
+            witness,
+            clock,
+            options: options.clone(),
+            readers,
+            lock,
+        };
+        let writer = writer
+            .start()
+            .map_err(|error| OpenError::io("start the thread that writes", &options.directory, error))?;
+        let (queue, writer) = (RwLock::new(Some(sender)), Mutex::new(Some(writer)));
+        Ok(SledLog { inner: Arc::new(Inner { shared, queue, queued_bytes, writer }) })
+    }
+
+    /// Resolves when the log failed for good, with the reason. Nothing is written any more; the process should end.
+    pub fn failed(&self) -> BoxFuture<'static, String> {
+        self.inner.shared.failed()
+    }
+
+    /// Whether an append would be taken now, as far as can be told without one.
+    pub fn is_writable(&self) -> Result<(), AppendError> {
+        self.inner.shared.is_open()?;
+        match *self.inner.queue.read() {
+            Some(_) => self.inner.shared.has_room(0),
+            None => Err(AppendError::Closed),
+        }
+    }
+
+    /// Reads every record and compares every index with the log. Blocks for as long as that takes; appends wait for it
+    /// no longer than for any reader.
+    pub fn verify(&self) -> Result<Verified, ReadError> {
+        let store = self.inner.shared.store()?;
+        verify::verify(&self.inner.shared, &store)
+    }
+}
+
+impl EventLog for SledLog {
+    fn append(&self, batch: Batch) -> BoxFuture<'static, Result<Receipt, AppendError>> {
+        match self.inner.enqueue(batch) {
+            Ok(answer) => {
+                let shared = Arc::clone(&self.inner.shared);
+                async move {
+                    // The writer drops what it cannot answer when it fails, or when it closed before it saw this.
+                    answer.await.unwrap_or_else(|_| Err(shared.is_open().err().unwrap_or(AppendError::Closed)))
+                }
+                .boxed()
+            }
+            Err(refused) => std::future::ready(Err(refused)).boxed(),
+        }
+    }
+
+    fn reader(&self, filter: Arc<Filter>) -> Box<dyn LogReader> {
+        Box::new(reader::SledReader::new(Arc::clone(&self.inner.shared), filter))
+    }
+
+    fn tail(&self) -> TailWatch {
+        self.inner.shared.tail()
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.inner.shared.bounds()
+    }
+
+    fn topics(&self, pattern: Option<&Pattern>) -> Vec<TopicStats> {
+        self.inner.shared.view().catalog.topics.stats(pattern)
+    }
+
+    fn topic(&self, topic: &Topic) -> Option<TopicStats> {
+        self.inner.shared.view().catalog.topics.get(topic.as_str()).map(catalog::stats)
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        self.inner.queue.write().take();
+        let inner = Arc::clone(&self.inner);
+        async move {
+            inner.shared.closed().await;
+            inner.join();
+        }
+        .boxed()
+    }
+}
+
+impl Inner {
+    fn enqueue(
+        &self,
+        batch: Batch,
+    ) -> Result<oneshot::Receiver<Result<Receipt, AppendError>>, AppendError> {
+        assert!(!batch.events.is_empty(), "a batch has at least one event");
+        self.shared.is_open()?;
+        let queue = self.queue.read();
+        let queue = queue.as_ref().ok_or(AppendError::Closed)?;
+        let weight = batch.weight();
+        let before = self.queued_bytes.fetch_add(weight, Ordering::Relaxed);
+        let (answer, receipt) = oneshot::channel();
+        let refused = match before.saturating_add(weight) > limits::APPEND_QUEUE_BYTES_MAX {
+            true => AppendError::Overloaded,
+            false => match queue.try_send(Request { batch, weight, answer }) {
+                Ok(()) => return Ok(receipt),
+                Err(TrySendError::Full(_)) => AppendError::Overloaded,
+                Err(TrySendError::Disconnected(_)) => AppendError::Closed,
+            },
+        };
+        self.queued_bytes.fetch_sub(weight, Ordering::Relaxed);
+        Err(refused)
+    }
+
+    /// Waits for the writer's thread, which is over or soon will be.
+    fn join(&self) {
+        if let Some(writer) = self.writer.lock().take()
+            && writer.join().is_err()
+        {
+            self.shared.fail("the writer's thread panicked while it closed the log".to_owned());
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.get_mut().take();
+        self.join();
+    }
+}

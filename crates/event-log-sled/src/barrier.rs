@@ -1,0 +1,65 @@
+//! The barrier: what makes sled's flush survive a power cut on Linux.
+//!
+//! sled 0.34 ends each flush with `sync_file_range`, which starts the write of the file's pages and waits for it, but
+//! flushes neither the device's cache nor the file's length. It is called at exactly the right place: after the last
+//! byte of a commit, before the commit counts as stable. So this program defines that C function itself, as the
+//! barrier that is meant: `fdatasync`. The linker takes this definition before the C library's.
+//!
+//! A barrier that fails is final. The kernel may report an error once, drop the pages, and let the next call succeed;
+//! so the process says so and stops, and nothing that waits for this barrier is ever answered.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// Barriers since the start of the process. [`crate::store`] counts them around a flush, which proves that sled's
+/// flush ends here.
+pub(crate) fn calls() -> u64 {
+    // The linker takes from this library only what something asks for before it comes to sled, and sled alone would be
+    // satisfied by the C library. This is what asks.
+    #[cfg(target_os = "linux")]
+    std::hint::black_box(symbol::sync_file_range as symbol::Function);
+    CALLS.load(Ordering::SeqCst)
+}
+
+/// Whether flushes of this system go through here; elsewhere sled itself ends a flush with a full sync of the file.
+pub(crate) const EXPECTED: bool = cfg!(target_os = "linux");
+
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the one place where sled's flush can be made a true barrier is this C symbol")]
+mod symbol {
+    use std::ffi::{c_int, c_uint};
+    use std::os::fd::BorrowedFd;
+
+    use super::{CALLS, Ordering};
+
+    pub(super) type Function = extern "C" fn(c_int, i64, i64, c_uint) -> c_int;
+
+    /// Takes the place of the C library's function, for this whole program.
+    #[unsafe(no_mangle)]
+    pub(super) extern "C" fn sync_file_range(file: c_int, _from: i64, _bytes: i64, _flags: c_uint) -> c_int {
+        // SAFETY: the caller holds the file open for the time of the call, as for the function that this replaces.
+        let file = unsafe { BorrowedFd::borrow_raw(file) };
+        match rustix::fs::fdatasync(file) {
+            Ok(()) => {
+                CALLS.fetch_add(1, Ordering::SeqCst);
+                0
+            }
+            Err(error) => super::stop(error.into()),
+        }
+    }
+}
+
+/// Ends the process without unwinding: nobody may go on as if the bytes were safe.
+#[cfg(target_os = "linux")]
+fn stop(error: std::io::Error) -> ! {
+    use std::io::Write;
+
+    let line = format!(
+        "perennial: fatal: the disk refused to make the log durable (fdatasync: {error}); stopping. What was \
+         acknowledged before is safe. Check the disk, then start again.\n"
+    );
+    // Written past the logging, which may itself wait for something. If it fails there is nobody left to tell.
+    drop(std::io::stderr().write_all(line.as_bytes()));
+    std::process::exit(1)
+}

@@ -1,0 +1,390 @@
+//! Reads from disk, on a thread that may block.
+//!
+//! There are two ways to what a filter wants: along the index of its topics, which touches only the chunks that hold one
+//! of their events, or through all chunks. The index is taken when it promises to touch fewer events. Neither looks past
+//! the head that was taken from the view when the read began.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use event_log::{Event, Filter, Page, PageLimit, Position, ReadError, Seek, Timestamp, Topic, limits};
+
+use crate::chunk::Chunk;
+use crate::keys::TopicNumber;
+use crate::merge::{Merge, Way};
+use crate::reader::Resolved;
+use crate::record::Record;
+use crate::shared::Shared;
+use crate::store::{Store, index_damaged};
+
+/// What it costs to go to an event along the index, in events passed by when walking through chunks.
+const INDEX_COST: u64 = 16;
+/// Places that are looked up together when a seek goes backwards along the index.
+const PLACES_AT_ONCE: usize = 256;
+
+/// One read, for one filter.
+pub(crate) struct Read<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) store: &'a Store,
+    pub(crate) filter: &'a Filter,
+}
+
+/// A page that is being filled.
+struct Filling {
+    limit: PageLimit,
+    events: Vec<Arc<Event>>,
+    bytes: usize,
+    /// Bytes of chunks that were read for it.
+    walked: usize,
+}
+
+impl Filling {
+    fn new(limit: PageLimit) -> Self {
+        Filling { limit, events: Vec::new(), bytes: 0, walked: 0 }
+    }
+
+    fn is_full(&self) -> bool {
+        self.events.len() >= self.limit.events || self.bytes >= self.limit.bytes
+    }
+
+    fn push(&mut self, event: Event) {
+        self.bytes += event.weight();
+        self.events.push(Arc::new(event));
+    }
+
+    fn last(&self) -> Position {
+        self.events.last().map_or(Position::ORIGIN, |event| event.position)
+    }
+
+    fn page(self, next: Position, head: Position) -> Page {
+        Page { events: self.events, next, at_head: next >= head }
+    }
+}
+
+impl Read<'_> {
+    pub(crate) fn page(
+        &self,
+        resolved: &mut Resolved,
+        after: Position,
+        limit: PageLimit,
+    ) -> Result<Page, ReadError> {
+        let (head, merge) = self.begin(resolved, Way::After(after));
+        if after >= head {
+            return Ok(Page { events: Vec::new(), next: after, at_head: true });
+        }
+        match merge {
+            Some(merge) => self.page_by_index(merge, head, limit),
+            None => self.page_by_chunks(after, head, limit),
+        }
+    }
+
+    /// The head, and the way along the index if that is the shorter one.
+    fn begin(&self, resolved: &mut Resolved, way: Way) -> (Position, Option<Merge<'_>>) {
+        let view = self.shared.view();
+        let catalog = &view.catalog;
+        resolved.update(self.filter, &catalog.topics);
+        let merge = resolved.topics().and_then(|topics| {
+            let events: u64 = topics.iter().map(|topic| catalog.topics.row(*topic).events).sum();
+            let is_shorter = (events + topics.len() as u64) * INDEX_COST <= catalog.events;
+            is_shorter.then(|| Merge::new(self.store, &view, topics, way))
+        });
+        (catalog.head, merge)
+    }
+
+    fn page_by_index(
+        &self,
+        mut merge: Merge<'_>,
+        head: Position,
+        limit: PageLimit,
+    ) -> Result<Page, ReadError> {
+        let mut filling = Filling::new(limit);
+        merge.begin()?;
+        loop {
+            let mut places = Vec::new();
+            while places.len() < limit.events - filling.events.len() && places.len() < PLACES_AT_ONCE {
+                match merge.next()? {
+                    Some(place) if place <= head => places.push(place),
+                    _ => break,
+                }
+            }
+            let Some(last) = places.last().copied() else {
+                return Ok(filling.page(head, head));
+            };
+            let through = self.fetch(&places, &mut filling)?;
+            if filling.is_full() {
+                let next = filling.last();
+                return Ok(filling.page(next, head));
+            }
+            if through < last || filling.walked >= limits::PAGE_SCAN_BYTES_MAX {
+                return Ok(filling.page(through, head));
+            }
+        }
+    }
+
+    fn page_by_chunks(&self, after: Position, head: Position, limit: PageLimit) -> Result<Page, ReadError> {
+        let mut filling = Filling::new(limit);
+        let mut topics = KnownTopics::new(self);
+        for chunk in self.store.chunks(Position::new(after.get().saturating_add(1)), head)? {
+            let chunk = chunk?;
+            let mut through = after.max(chunk.first());
+            self.take(&chunk, &mut filling, &mut topics, |record| {
+                through = through.max(record.position());
+                record.position() > after
+            })?;
+            if filling.is_full() {
+                let next = filling.last();
+                return Ok(filling.page(next, head));
+            }
+            if filling.walked >= limits::PAGE_SCAN_BYTES_MAX {
+                return Ok(filling.page(through, head));
+            }
+        }
+        Ok(filling.page(head, head))
+    }
+
+    /// Takes the wanted ones of the events at these places, and returns the last place that was looked at.
+    fn fetch(&self, places: &[Position], filling: &mut Filling) -> Result<Position, ReadError> {
+        let mut topics = KnownTopics::new(self);
+        let mut places = places.iter().copied().peekable();
+        let mut through = Position::ORIGIN;
+        while let Some(place) = places.peek().copied() {
+            if filling.is_full() || filling.walked >= limits::PAGE_SCAN_BYTES_MAX {
+                break;
+            }
+            let chunk = self.store.chunk_at(place)?;
+            let chunk = chunk.ok_or_else(|| index_damaged(format!("it has the place {place}, which no event has")))?;
+            self.take(&chunk, filling, &mut topics, |record| {
+                let is_next = places.peek() == Some(&record.position());
+                if is_next {
+                    through = record.position();
+                    places.next();
+                }
+                is_next
+            })?;
+            if !filling.is_full() && through < place {
+                return Err(index_damaged(format!("it has the place {place}, which no event has")));
+            }
+        }
+        Ok(through)
+    }
+
+    /// Takes the wanted events among those records of a chunk that `choose` chooses, until the page is full.
+    fn take(
+        &self,
+        chunk: &Chunk,
+        filling: &mut Filling,
+        topics: &mut KnownTopics<'_>,
+        mut choose: impl FnMut(&Record<'_>) -> bool,
+    ) -> Result<(), ReadError> {
+        filling.walked += chunk.body().len();
+        let mut records = chunk.records();
+        let mut chosen = Vec::new();
+        while !filling.is_full() {
+            chosen.clear();
+            let (mut bytes, mut text_bytes) = (filling.bytes, 0);
+            while filling.events.len() + chosen.len() < filling.limit.events && bytes < filling.limit.bytes {
+                let Some(record) = records.next() else { break };
+                let record = record?;
+                if choose(&record)
+                    && let Some(topic) = topics.wanted(&record)?
+                {
+                    (bytes, text_bytes) = (bytes + record.weight(), text_bytes + record.text_bytes());
+                    chosen.push((record, topic));
+                }
+            }
+            if chosen.is_empty() {
+                return Ok(());
+            }
+            // A few events out of a chunk are copied out of it, so that they do not keep all of it in memory.
+            let share = text_bytes * 2 >= chunk.body().len();
+            for (record, topic) in chosen.drain(..) {
+                let texts = if share { record.texts_in(chunk.body()) } else { record.texts_copied() };
+                let event = record.event(texts, Some(topic)).map_err(ReadError::Damaged)?;
+                if self.filter.wants_of_topic(&event) {
+                    filling.push(event);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn seek(&self, resolved: &mut Resolved, to: Seek) -> Result<Position, ReadError> {
+        match to {
+            Seek::Time(time) => self.seek_time(time),
+            Seek::FirstOfTopicsAfter(after) => self.seek_first(resolved, after),
+            Seek::Last(count) => self.seek_last(resolved, count),
+        }
+    }
+
+    /// Halves the range of places until one chunk is left: times never decrease.
+    fn seek_time(&self, time: Timestamp) -> Result<Position, ReadError> {
+        let (head, oldest) = {
+            let view = self.shared.view();
+            (view.catalog.head, view.oldest)
+        };
+        let Some(oldest) = oldest else { return Ok(head) };
+        let (mut low, mut high) = (oldest.get(), head.get());
+        // The chunk that holds `low` begins before `time`, or is the first one; every chunk that begins after `high`
+        // begins at or after it.
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            match self.first_of_chunk(Position::new(middle))? {
+                Some((_, begins)) if begins < time => low = middle,
+                Some((first, _)) if first.get() > low => high = first.get() - 1,
+                _ => break,
+            }
+        }
+        for chunk in self.store.chunks(Position::new(low), head)? {
+            for record in chunk?.records() {
+                let record = record?;
+                if record.time() >= time && record.position() <= head {
+                    return Ok(record.position().just_before());
+                }
+            }
+        }
+        Ok(head)
+    }
+
+    fn first_of_chunk(&self, place: Position) -> Result<Option<(Position, Timestamp)>, ReadError> {
+        let Some(chunk) = self.store.chunk_at(place)? else { return Ok(None) };
+        chunk.records().next().transpose().map(|first| first.map(|record| (record.position(), record.time())))
+    }
+
+    fn seek_first(&self, resolved: &mut Resolved, after: Position) -> Result<Position, ReadError> {
+        let (head, merge) = {
+            let view = self.shared.view();
+            resolved.update(self.filter, &view.catalog.topics);
+            let merge =
+                resolved.topics().map(|topics| Merge::new(self.store, &view, topics, Way::After(after)));
+            (view.catalog.head, merge)
+        };
+        let first = match merge {
+            Some(mut merge) => {
+                merge.begin()?;
+                merge.next()?
+            }
+            None => self.first_in_chunks(after, head)?,
+        };
+        Ok(first.filter(|first| *first <= head).map_or(head, Position::just_before))
+    }
+
+    fn first_in_chunks(&self, after: Position, head: Position) -> Result<Option<Position>, ReadError> {
+        let mut topics = KnownTopics::new(self);
+        for chunk in self.store.chunks(Position::new(after.get().saturating_add(1)), head)? {
+            for record in chunk?.records() {
+                let record = record?;
+                if record.position() > after && topics.wanted(&record)?.is_some() {
+                    return Ok(Some(record.position()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn seek_last(&self, resolved: &mut Resolved, count: u64) -> Result<Position, ReadError> {
+        let (head, merge) = self.begin(resolved, Way::Backwards);
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let found = match merge {
+            _ if count == 0 => None,
+            Some(merge) => self.last_by_index(merge, count)?,
+            None => self.last_by_chunks(count, head)?,
+        };
+        Ok(found.map_or(head, Position::just_before))
+    }
+
+    fn last_by_index(&self, mut merge: Merge<'_>, count: usize) -> Result<Option<Position>, ReadError> {
+        let (mut found, mut oldest) = (0, None);
+        merge.begin()?;
+        while found < count {
+            let mut places = Vec::new();
+            while places.len() < PLACES_AT_ONCE.min(count - found)
+                && let Some(place) = merge.next()?
+            {
+                places.push(place);
+            }
+            let Some(last) = places.last().copied() else { break };
+            if self.filter.is_by_topic_only() {
+                (found, oldest) = (found + places.len(), Some(last));
+                continue;
+            }
+            places.reverse();
+            let mut left = &places[..];
+            let mut wanted: Vec<Position> = Vec::new();
+            // One call looks at bounded bytes, so several may be needed.
+            while !left.is_empty() {
+                let mut filling = Filling::new(PageLimit { events: usize::MAX, bytes: usize::MAX });
+                let through = self.fetch(left, &mut filling)?;
+                wanted.extend(filling.events.iter().map(|event| event.position));
+                left = &left[left.partition_point(|place| *place <= through)..];
+            }
+            found += wanted.len();
+            oldest = wanted.first().copied().or(oldest);
+        }
+        Ok(oldest)
+    }
+
+    fn last_by_chunks(&self, count: usize, head: Position) -> Result<Option<Position>, ReadError> {
+        let mut topics = KnownTopics::new(self);
+        let (mut found, mut oldest, mut before) = (0, None, head);
+        while before > Position::ORIGIN
+            && let Some(chunk) = self.store.chunk_at(before)?
+        {
+            let wanted = self.wanted_places(&chunk, &mut topics)?;
+            if let Some(index) = wanted.len().checked_sub(count - found) {
+                return Ok(wanted.get(index).copied());
+            }
+            found += wanted.len();
+            oldest = wanted.first().copied().or(oldest);
+            before = chunk.first().just_before();
+        }
+        Ok(oldest)
+    }
+
+    fn wanted_places(
+        &self,
+        chunk: &Chunk,
+        topics: &mut KnownTopics<'_>,
+    ) -> Result<Vec<Position>, ReadError> {
+        let mut wanted = Vec::new();
+        for record in chunk.records() {
+            let record = record?;
+            let Some(topic) = topics.wanted(&record)? else { continue };
+            let is_wanted = self.filter.is_by_topic_only() || {
+                let event = record.event(record.texts_in(chunk.body()), Some(topic));
+                self.filter.wants_of_topic(&event.map_err(ReadError::Damaged)?)
+            };
+            if is_wanted {
+                wanted.push(record.position());
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+/// Whether a topic is wanted, asked once for each topic that one read meets.
+struct KnownTopics<'a> {
+    read: &'a Read<'a>,
+    known: HashMap<TopicNumber, Option<Topic>>,
+}
+
+impl<'a> KnownTopics<'a> {
+    fn new(read: &'a Read<'a>) -> Self {
+        KnownTopics { read, known: HashMap::new() }
+    }
+
+    /// The record's topic, if it is wanted.
+    fn wanted(&mut self, record: &Record<'_>) -> Result<Option<Topic>, ReadError> {
+        let view = self.read.shared.view();
+        let topics = &view.catalog.topics;
+        let number = std::str::from_utf8(record.topic()).ok().and_then(|name| topics.number(name));
+        let Some(number) = number else {
+            let what = format!("the event at {} is of a topic that is not in it", record.position());
+            return Err(index_damaged(what));
+        };
+        let wanted = self.known.entry(number).or_insert_with(|| {
+            let topic = &topics.row(number).topic;
+            self.read.filter.wants_topic(topic).then(|| topic.clone())
+        });
+        Ok(wanted.clone())
+    }
+}

@@ -1,0 +1,123 @@
+//! The data directory: who holds it, and that what is created in it survives a power cut.
+//!
+//! A file that was created is durable only once its directory is synced too, and a directory once its parent is.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::OpenError;
+
+/// The right to a directory, held until it is dropped, or until the process ends in any way.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// Makes the directory if there is none, and takes the lock on it: nothing else in it is touched before.
+pub(crate) fn take(directory: &Path) -> Result<Lock, OpenError> {
+    create(directory).map_err(|error| OpenError::io("create the data directory", directory, error))?;
+    let path = directory.join("LOCK");
+    let io_error = |error| OpenError::io("take the lock file", &path, error);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(io_error)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // The lock says that somebody is there; who it is, is only for the message.
+            drop(file.read_to_string(&mut holder));
+            let holder = holder.trim().to_owned();
+            return Err(OpenError::Locked { directory: directory.to_owned(), holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(io_error(error)),
+    }
+    let write = || {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())?;
+        file.sync_all()?;
+        sync(directory)
+    };
+    let mut write = write;
+    write().map_err(io_error)?;
+    Ok(Lock { _file: file })
+}
+
+/// Creates a directory, with those above it, and makes their entries durable.
+fn create(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let parent = match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    create(&parent)?;
+    match std::fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+        other => other?,
+    }
+    sync(&parent)
+}
+
+/// Makes a directory's entries, or a file's bytes, durable.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// What the files below a directory take on disk.
+pub(crate) fn bytes_on_disk(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return 0;
+    };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_on_disk(&entry.path()),
+        // The system counts blocks of 512 bytes, whatever the disk's own are.
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
+/// Bytes that a process without privileges may still write where the directory lives.
+pub(crate) fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(directory)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_with_those_above_it_and_held_by_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("a/b");
+        let held = take(&directory).unwrap();
+        let refused = take(&directory).unwrap_err();
+        let own = std::process::id().to_string();
+        assert!(matches!(&refused, OpenError::Locked { holder, .. } if *holder == own), "{refused:?}");
+        assert!(refused.to_string().contains(&own));
+        drop(held);
+        take(&directory).unwrap();
+    }
+
+    #[test]
+    fn what_lies_in_a_directory_is_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(bytes_on_disk(directory.path()), 0);
+        std::fs::create_dir(directory.path().join("inner")).unwrap();
+        let path = directory.path().join("inner/file");
+        std::fs::write(&path, vec![1; 1 << 20]).unwrap();
+        sync(&path).unwrap();
+        assert!(bytes_on_disk(directory.path()) >= 1 << 20);
+        assert!(free_bytes(directory.path()).unwrap() > 0);
+    }
+}

@@ -1,0 +1,136 @@
+//! The keys of the one tree: a kind byte, then big-endian numbers, so that the order of keys is the order of events.
+//!
+//! ```text
+//! 00 00                             the stamp, see the crate `migrations`
+//! 00 01                             the epochs
+//! 00 02                             the checkpoint: how far the projections go
+//! 00 03                             how often the store was opened
+//! 01 | first position | part u16    a chunk of events, or a part of a large one
+//! 02 | topic u32 | first position   positions of a topic's events            (projection)
+//! 03 | topic u32                    a topic and what it holds                (projection)
+//! 04 | hash of topic and key        the event that carries a key             (projection)
+//! 05 | time u64 | that hash         when that key is forgotten               (projection)
+//! ```
+
+use event_log::{Position, Timestamp};
+
+/// A 128-bit hash that stands for an idempotency key in its topic, or for an event's content.
+pub(crate) type Hash = [u8; 16];
+
+pub(crate) const STAMP: [u8; 2] = migrations::STAMP_KEY;
+pub(crate) const EPOCHS: [u8; 2] = [0x00, 0x01];
+pub(crate) const CHECKPOINT: [u8; 2] = [0x00, 0x02];
+pub(crate) const STARTS: [u8; 2] = [0x00, 0x03];
+
+pub(crate) const CHUNK: u8 = 0x01;
+pub(crate) const POSTINGS: u8 = 0x02;
+pub(crate) const TOPIC: u8 = 0x03;
+pub(crate) const IDEMPOTENCY: u8 = 0x04;
+pub(crate) const EXPIRY: u8 = 0x05;
+
+/// The number of a topic: its place in the order in which topics first appeared.
+pub(crate) type TopicNumber = u32;
+
+/// The part of a large event that a chunk holds; 0 for every other chunk.
+pub(crate) type Part = u16;
+
+pub(crate) fn chunk(first: Position, part: Part) -> [u8; 11] {
+    let mut key = [0; 11];
+    key[0] = CHUNK;
+    key[1..9].copy_from_slice(&first.get().to_be_bytes());
+    key[9..].copy_from_slice(&part.to_be_bytes());
+    key
+}
+
+pub(crate) fn read_chunk(key: &[u8]) -> Option<(Position, Part)> {
+    let rest: &[u8; 10] = key.strip_prefix(&[CHUNK])?.try_into().ok()?;
+    let (first, part) = rest.split_first_chunk::<8>()?;
+    Some((Position::new(u64::from_be_bytes(*first)), u16::from_be_bytes(part.try_into().ok()?)))
+}
+
+pub(crate) fn postings(topic: TopicNumber, first: Position) -> [u8; 13] {
+    let mut key = [0; 13];
+    key[0] = POSTINGS;
+    key[1..5].copy_from_slice(&topic.to_be_bytes());
+    key[5..].copy_from_slice(&first.get().to_be_bytes());
+    key
+}
+
+pub(crate) fn read_postings(key: &[u8]) -> Option<(TopicNumber, Position)> {
+    let rest: &[u8; 12] = key.strip_prefix(&[POSTINGS])?.try_into().ok()?;
+    let (topic, first) = rest.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*topic), Position::new(u64::from_be_bytes(first.try_into().ok()?))))
+}
+
+pub(crate) fn topic(topic: TopicNumber) -> [u8; 5] {
+    let mut key = [0; 5];
+    key[0] = TOPIC;
+    key[1..].copy_from_slice(&topic.to_be_bytes());
+    key
+}
+
+pub(crate) fn read_topic(key: &[u8]) -> Option<TopicNumber> {
+    Some(u32::from_be_bytes(key.strip_prefix(&[TOPIC])?.try_into().ok()?))
+}
+
+pub(crate) fn idempotency(hash: &Hash) -> [u8; 17] {
+    let mut key = [0; 17];
+    key[0] = IDEMPOTENCY;
+    key[1..].copy_from_slice(hash);
+    key
+}
+
+pub(crate) fn read_idempotency(key: &[u8]) -> Option<Hash> {
+    key.strip_prefix(&[IDEMPOTENCY])?.try_into().ok()
+}
+
+pub(crate) fn expiry(time: Timestamp, hash: &Hash) -> [u8; 25] {
+    let mut key = [0; 25];
+    key[0] = EXPIRY;
+    key[1..9].copy_from_slice(&time.as_micros().to_be_bytes());
+    key[9..].copy_from_slice(hash);
+    key
+}
+
+pub(crate) fn read_expiry(key: &[u8]) -> Option<(Timestamp, Hash)> {
+    let rest: &[u8; 24] = key.strip_prefix(&[EXPIRY])?.try_into().ok()?;
+    let (time, hash) = rest.split_first_chunk::<8>()?;
+    Some((Timestamp::from_micros(u64::from_be_bytes(*time)), hash.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn keys_read_back_what_they_were_made_of(
+            number: u64, part: u16, number_of_topic: u32, hash: Hash, kind: u8,
+        ) {
+            let (place, time) = (Position::new(number), Timestamp::from_micros(number));
+            prop_assert_eq!(read_chunk(&chunk(place, part)), Some((place, part)));
+            prop_assert_eq!(read_postings(&postings(number_of_topic, place)), Some((number_of_topic, place)));
+            prop_assert_eq!(read_topic(&topic(number_of_topic)), Some(number_of_topic));
+            prop_assert_eq!(read_idempotency(&idempotency(&hash)), Some(hash));
+            prop_assert_eq!(read_expiry(&expiry(time, &hash)), Some((time, hash)));
+            prop_assert_eq!(read_chunk(&chunk(place, part)[..10]), None);
+            if kind != CHUNK {
+                let mut other = chunk(place, part);
+                other[0] = kind;
+                prop_assert_eq!(read_chunk(&other), None);
+            }
+        }
+
+        #[test]
+        fn the_order_of_keys_is_the_order_of_what_they_stand_for(a: (u64, u16, u32), b: (u64, u16, u32)) {
+            let chunk_of = |x: (u64, u16, u32)| chunk(Position::new(x.0), x.1);
+            prop_assert_eq!(chunk_of(a).cmp(&chunk_of(b)), (a.0, a.1).cmp(&(b.0, b.1)));
+            let postings_of = |x: (u64, u16, u32)| postings(x.2, Position::new(x.0));
+            prop_assert_eq!(postings_of(a).cmp(&postings_of(b)), (a.2, a.0).cmp(&(b.2, b.0)));
+            let expiry_of = |x: (u64, u16, u32)| expiry(Timestamp::from_micros(x.0), &[0; 16]);
+            prop_assert_eq!(expiry_of(a).cmp(&expiry_of(b)), a.0.cmp(&b.0));
+        }
+    }
+}

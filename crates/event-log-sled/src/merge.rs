@@ -1,0 +1,143 @@
+//! The places of several topics' events, merged into one order, forwards or backwards.
+//!
+//! A topic's places up to the last checkpoint are in rows of the index, the later ones in memory. The memory's part is
+//! taken when the merge begins, together with where it begins, so a checkpoint in between changes nothing.
+
+use std::collections::BinaryHeap;
+
+use event_log::{Position, ReadError};
+
+use crate::keys::TopicNumber;
+use crate::shared::View;
+use crate::store::Store;
+
+/// Where a merge begins, and which way it goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way {
+    /// The places after this one, oldest first, up to the head.
+    After(Position),
+    /// The places from the head, newest first.
+    Backwards,
+}
+
+/// One topic's places that were fetched; the last one comes next.
+struct Source {
+    topic: TopicNumber,
+    /// In memory, after all rows.
+    recent: Vec<Position>,
+    recent_taken: bool,
+    fetched: Vec<Position>,
+    /// How far the rows were fetched.
+    edge: Position,
+}
+
+pub(crate) struct Merge<'a> {
+    store: &'a Store,
+    way: Way,
+    indexed_through: Position,
+    sources: Vec<Source>,
+    /// The next place of each source that has one; the greatest rank comes first.
+    next: BinaryHeap<(u64, usize)>,
+}
+
+impl<'a> Merge<'a> {
+    /// The places of these topics, as far as the view shows them.
+    pub(crate) fn new(
+        store: &'a Store,
+        view: &View,
+        topics: &[TopicNumber],
+        way: Way,
+    ) -> Self {
+        let after = match way {
+            Way::After(after) => after,
+            Way::Backwards => Position::ORIGIN,
+        };
+        let catalog = &view.catalog;
+        let wanted = topics.iter().filter(|topic| catalog.topics.row(**topic).last > after);
+        let sources = wanted.map(|topic| {
+            let recent = catalog.unindexed(*topic);
+            let recent = recent[recent.partition_point(|place| *place <= after)..].to_vec();
+            let edge = match way {
+                Way::After(after) => after,
+                Way::Backwards => Position::new(catalog.indexed_through().get().saturating_add(1)),
+            };
+            Source { topic: *topic, recent, recent_taken: false, fetched: Vec::new(), edge }
+        });
+        let sources: Vec<Source> = sources.collect();
+        Merge { store, way, indexed_through: catalog.indexed_through(), sources, next: BinaryHeap::new() }
+    }
+
+    /// Looks at the first place of every topic. Apart from [`Merge::new`], so that no lock is held while sled reads.
+    pub(crate) fn begin(&mut self) -> Result<(), ReadError> {
+        (0..self.sources.len()).try_for_each(|source| self.refill(source))
+    }
+
+    /// The next place.
+    pub(crate) fn next(&mut self) -> Result<Option<Position>, ReadError> {
+        let Some((rank, source)) = self.next.pop() else { return Ok(None) };
+        self.refill(source)?;
+        Ok(Some(self.place(rank)))
+    }
+
+    fn rank(&self, place: Position) -> u64 {
+        match self.way {
+            Way::After(_) => !place.get(),
+            Way::Backwards => place.get(),
+        }
+    }
+
+    fn place(&self, rank: u64) -> Position {
+        match self.way {
+            Way::After(_) => Position::new(!rank),
+            Way::Backwards => Position::new(rank),
+        }
+    }
+
+    /// Puts a source's next place among those to choose from.
+    fn refill(&mut self, source: usize) -> Result<(), ReadError> {
+        if self.sources[source].fetched.is_empty() {
+            self.fetch(source)?;
+        }
+        if let Some(place) = self.sources[source].fetched.pop() {
+            self.next.push((self.rank(place), source));
+        }
+        Ok(())
+    }
+
+    fn fetch(&mut self, source: usize) -> Result<(), ReadError> {
+        let (store, indexed_through) = (self.store, self.indexed_through);
+        let source = &mut self.sources[source];
+        match self.way {
+            Way::After(_) => {
+                if source.edge < indexed_through
+                    && let Some(mut row) = store.postings_after(source.topic, source.edge)?
+                {
+                    source.edge = row.last().copied().unwrap_or(indexed_through);
+                    // A checkpoint may have written rows since; those places are in `recent`.
+                    row.retain(|place| *place <= indexed_through);
+                    row.reverse();
+                    source.fetched = row;
+                }
+                if source.fetched.is_empty() && !source.recent_taken {
+                    source.recent_taken = true;
+                    source.edge = Position::new(u64::MAX);
+                    source.recent.reverse();
+                    source.fetched = std::mem::take(&mut source.recent);
+                }
+            }
+            Way::Backwards => {
+                if !source.recent_taken {
+                    source.recent_taken = true;
+                    source.fetched = std::mem::take(&mut source.recent);
+                }
+                if source.fetched.is_empty()
+                    && let Some(row) = store.postings_before(source.topic, source.edge)?
+                {
+                    source.edge = row.first().copied().unwrap_or(Position::ORIGIN);
+                    source.fetched = row;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! What one commit is about to write. Each request is judged against the log and against what was staged before it, and
+//! is staged whole or not at all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_log::{
+    AppendError, Appended, Batch, Event, IdempotencyKey, NewEvent, Position, ReadError, Timestamp, Topic,
+};
+use uuid::{Builder, Uuid};
+
+use crate::idempotency::{self, Recent};
+use crate::keys::Hash;
+use crate::rows::IdempotencyRow;
+use crate::shared::View;
+use crate::store::Store;
+
+/// What a request is judged against.
+pub(crate) struct Ground<'a> {
+    pub(crate) view: &'a View,
+    pub(crate) recent: &'a Recent,
+    pub(crate) store: &'a Store,
+    pub(crate) window: Duration,
+}
+
+/// What a request's answer will be once the commit is durable.
+pub(crate) type Verdict = Result<Vec<Appended>, AppendError>;
+
+/// The events of a commit, in order.
+pub(crate) struct Stage {
+    pub(crate) events: Vec<(Arc<Event>, Option<IdempotencyKey>)>,
+    pub(crate) keys: HashMap<Hash, IdempotencyRow>,
+    last_of_topic: HashMap<Topic, Position>,
+    head: Position,
+    time: Timestamp,
+}
+
+/// The new events of one request, before it is known whether it is taken.
+#[derive(Default)]
+struct Draft {
+    events: Vec<(Event, Option<IdempotencyKey>)>,
+    keys: HashMap<Hash, IdempotencyRow>,
+    answers: Vec<Appended>,
+}
+
+impl Stage {
+    /// Nothing yet, after the log's head; all events of the commit have this time, or the newest event's if that is later.
+    pub(crate) fn new(view: &View, now: Timestamp) -> Self {
+        let catalog = &view.catalog;
+        Stage {
+            events: Vec::new(),
+            keys: HashMap::new(),
+            last_of_topic: HashMap::new(),
+            head: catalog.head,
+            time: now.max(catalog.newest_time),
+        }
+    }
+
+    /// Judges a request, and stages its new events if it is taken. `room` is asked only if there are any. The outer error
+    /// is the engine's, and final.
+    pub(crate) fn judge(
+        &mut self,
+        batch: Batch,
+        ground: &Ground<'_>,
+        room: impl FnOnce() -> Result<(), AppendError>,
+    ) -> Result<Verdict, ReadError> {
+        let expected = batch.expected;
+        let draft = match self.draft(batch.events, ground)? {
+            Ok(draft) => draft,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let Some((first, _)) = draft.events.first() else {
+            return Ok(Ok(draft.answers));
+        };
+        if let Some(expected) = expected {
+            let staged = self.last_of_topic.get(&first.topic).copied();
+            let last = || ground.view.catalog.topics.get(first.topic.as_str()).map(|row| row.last);
+            let last = staged.or_else(last);
+            if !expected.is_met(last, &ground.view.epochs) {
+                return Ok(Err(AppendError::ExpectedMismatch { last }));
+            }
+        }
+        if let Err(refused) = room() {
+            return Ok(Err(refused));
+        }
+        Ok(Ok(self.take(draft)))
+    }
+
+    /// Idempotency first: which events of a request are new, and what the answers are.
+    fn draft(
+        &self,
+        events: Vec<NewEvent>,
+        ground: &Ground<'_>,
+    ) -> Result<Result<Draft, AppendError>, ReadError> {
+        let mut draft = Draft::default();
+        for (index, event) in events.into_iter().enumerate() {
+            let name = event.idempotency_key.clone().map(|key| {
+                let content = idempotency::content_hash(
+                    event.event_type.as_ref(),
+                    event.key.as_ref(),
+                    event.origin.as_ref(),
+                    event.data.as_str(),
+                );
+                (idempotency::key_hash(&event.topic, &key), content, key)
+            });
+            let earlier = match &name {
+                Some((hash, ..)) => self.earlier(&draft, hash, ground)?,
+                None => None,
+            };
+            match (&name, earlier) {
+                (Some((_, content, _)), Some(first)) if first.content == *content => {
+                    let IdempotencyRow { position, time, uuid, .. } = first;
+                    draft.answers.push(Appended { position, time, uuid, duplicate: true });
+                }
+                (_, Some(first)) => {
+                    return Ok(Err(AppendError::IdempotencyConflict { index, first: first.position }));
+                }
+                (_, None) => self.draft_new(&mut draft, event, name),
+            }
+        }
+        Ok(Ok(draft))
+    }
+
+    /// The event that used a key within the window: in the same request, in the same commit, or in the log.
+    fn earlier(
+        &self,
+        draft: &Draft,
+        hash: &Hash,
+        ground: &Ground<'_>,
+    ) -> Result<Option<IdempotencyRow>, ReadError> {
+        let staged = draft.keys.get(hash).or_else(|| self.keys.get(hash)).copied();
+        let earlier = match staged {
+            Some(row) => Some(row),
+            None => ground.recent.find(ground.store, hash)?,
+        };
+        let forgotten = self.time.saturating_sub(ground.window);
+        Ok(earlier.filter(|row| row.time > forgotten))
+    }
+
+    fn draft_new(&self, draft: &mut Draft, event: NewEvent, name: Option<(Hash, Hash, IdempotencyKey)>) {
+        let after = self.head.get() + draft.events.len() as u64;
+        let position = Position::new(after.checked_add(1).expect("fewer than 2^64 events"));
+        let (time, uuid) = (self.time, identity(self.time));
+        let key = name.map(|(hash, content, key)| {
+            draft.keys.insert(hash, IdempotencyRow { position, time, uuid, content });
+            key
+        });
+        draft.answers.push(Appended { position, time, uuid, duplicate: false });
+        draft.events.push((Event::place(event, position, time, uuid), key));
+    }
+
+    fn take(&mut self, draft: Draft) -> Vec<Appended> {
+        for (event, key) in draft.events {
+            self.head = event.position;
+            self.last_of_topic.insert(event.topic.clone(), event.position);
+            self.events.push((Arc::new(event), key));
+        }
+        self.keys.extend(draft.keys);
+        draft.answers
+    }
+}
+
+/// A UUID of version 7: the time, then random bits.
+fn identity(time: Timestamp) -> Uuid {
+    let random: [u8; 10] = rand::random();
+    Builder::from_unix_timestamp_millis(time.as_micros() / 1_000, &random).into_uuid()
+}

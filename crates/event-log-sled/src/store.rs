@@ -1,0 +1,332 @@
+//! The store: one sled tree, made to keep its word. No other file of this crate knows sled.
+//!
+//! Invariants: a write returns only after the barrier; no blob file exists that was not synced; a panic of sled never
+//! gets past this file or the caller's [`guarded`].
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use event_log::{Position, ReadError};
+use parking_lot::Mutex;
+
+use crate::chunk::Chunk;
+use crate::keys::{self, TopicNumber};
+use crate::{OpenError, barrier, directory, rows};
+
+/// The largest that sled knows. A leaf larger than a quarter of a segment would go to a blob file.
+const SEGMENT_BYTES: usize = 16 * 1_024 * 1_024;
+/// How long to wait until threads of a store that was closed just now in this process let go of its file.
+const HANDOVER: Duration = Duration::from_secs(10);
+
+/// Rows that are written at once.
+#[derive(Default)]
+pub(crate) struct Writes(sled::Batch);
+
+impl Writes {
+    pub(crate) fn put(&mut self, key: &[u8], value: Vec<u8>) {
+        self.0.insert(key, value);
+    }
+
+    /// Puts a row in its sealed form.
+    pub(crate) fn put_sealed(&mut self, key: &[u8], body: &[u8]) {
+        self.0.insert(key, rows::seal(key, body));
+    }
+
+    pub(crate) fn remove(&mut self, key: &[u8]) {
+        self.0.remove(key);
+    }
+}
+
+pub(crate) struct Store {
+    db: sled::Db,
+    directory: PathBuf,
+    /// When `blobs/` was last seen to change.
+    blobs_changed: Mutex<Option<SystemTime>>,
+}
+
+impl Store {
+    /// Opens the store below a data directory whose lock is held. `must_exist` is whether it must hold something.
+    pub(crate) fn open(
+        data: &Path,
+        cache_bytes: u64,
+        witnessed: Option<Position>,
+    ) -> Result<Self, OpenError> {
+        let directory = data.join("sled");
+        let opened = guarded("opened", || open_engine(&directory, cache_bytes));
+        let db = opened.map_err(OpenError::Damaged)?.map_err(engine_open)?;
+        let store = Store { db, directory, blobs_changed: Mutex::new(None) };
+        let prepared = guarded("prepared", || store.prepare(data, witnessed));
+        prepared.map_err(OpenError::Damaged)??;
+        Ok(store)
+    }
+
+    fn prepare(&self, data: &Path, witnessed: Option<Position>) -> Result<(), OpenError> {
+        if let Some(witnessed) = witnessed.filter(|head| *head > Position::ORIGIN)
+            && self.db.is_empty()
+        {
+            return Err(OpenError::ShorterThanWitness { found: Position::ORIGIN, witnessed });
+        }
+        migrations::run(&self.db).map_err(|error| match error {
+            migrations::Error::FormatTooNew { found, known } => OpenError::FormatTooNew { found, known },
+            migrations::Error::Engine(error) => engine_open(error),
+            other => OpenError::Damaged(other.to_string()),
+        })?;
+        self.prove_barrier()?;
+        // Bytes that a crashed process wrote may be in the page cache only: durable before anybody sees them.
+        self.sync_all(data).map_err(|error| OpenError::io("sync the store in", data, error))
+    }
+
+    /// Counts this start, to see that the flush after it ends in our barrier. (A row that stays as it is would not do:
+    /// sled writes nothing then.)
+    fn prove_barrier(&self) -> Result<(), OpenError> {
+        let before = barrier::calls();
+        let value = self.db.get(keys::STARTS).map_err(engine_open)?;
+        let starts = value.and_then(|value| rows::decode_starts(rows::unseal(&keys::STARTS, &value).ok()?));
+        let body = starts.unwrap_or(0).wrapping_add(1).to_be_bytes();
+        self.db.insert(keys::STARTS, rows::seal(&keys::STARTS, &body)).map_err(engine_open)?;
+        self.db.flush().map_err(engine_open)?;
+        match barrier::EXPECTED && barrier::calls() == before {
+            true => Err(OpenError::BarrierNotLinked),
+            false => Ok(()),
+        }
+    }
+
+    fn sync_all(&self, data: &Path) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.directory)? {
+            directory::sync(&entry?.path())?;
+        }
+        self.sync_new_blobs()?;
+        directory::sync(&self.directory)?;
+        directory::sync(data)
+    }
+
+    /// Writes rows, all or none, and returns once they are durable.
+    pub(crate) fn write(&self, writes: Writes) -> Result<(), ReadError> {
+        self.db.apply_batch(writes.0).map_err(engine)?;
+        self.db.flush().map_err(engine)?;
+        self.sync_new_blobs().map_err(|error| ReadError::Engine(error.into()))
+    }
+
+    /// sled puts a leaf that is too large for a segment into a file of its own, and never syncs that. Our values are too
+    /// small for it; should one appear all the same, this is the barrier that it needs.
+    fn sync_new_blobs(&self) -> io::Result<()> {
+        let path = self.directory.join("blobs");
+        let changed = std::fs::metadata(&path)?.modified()?;
+        let mut seen = self.blobs_changed.lock();
+        if *seen == Some(changed) {
+            return Ok(());
+        }
+        let mut blobs = 0;
+        for entry in std::fs::read_dir(&path)? {
+            match directory::sync(&entry?.path()) {
+                // Removed by sled in between: nothing refers to it any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+            blobs += 1;
+        }
+        directory::sync(&path)?;
+        if blobs > 0 {
+            tracing::warn!(blobs, "the engine uses blob files, which are synced one by one; appends are slower");
+        }
+        // A change while we synced has a later time, and is seen at the next barrier, which also is its own.
+        *seen = Some(changed);
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        Ok(self.db.get(key).map_err(engine)?.map(Bytes::from_owner))
+    }
+
+    /// The body of a sealed row. What is wrong with it is the inner error.
+    pub(crate) fn get_sealed(&self, key: &[u8]) -> Result<Option<Result<Bytes, String>>, ReadError> {
+        let value = self.get(key)?;
+        Ok(value.map(|value| rows::unseal(key, &value).map(|body| value.slice_ref(body))))
+    }
+
+    /// All rows of a kind, in order of their keys.
+    pub(crate) fn rows(&self, kind: u8) -> impl Iterator<Item = Result<(Bytes, Bytes), ReadError>> {
+        self.db.scan_prefix([kind]).map(|row| {
+            row.map(|(key, value)| (Bytes::from_owner(key), Bytes::from_owner(value))).map_err(engine)
+        })
+    }
+
+    /// The place of the first event of the chunk that holds this place, or comes last before it.
+    fn chunk_start(&self, place: Position) -> Result<Option<Position>, ReadError> {
+        let keys = keys::chunk(Position::ORIGIN, 0)..=keys::chunk(place, u16::MAX);
+        first_of(self.db.range(keys).next_back())
+    }
+
+    /// The chunk that holds this place, or comes last before it.
+    pub(crate) fn chunk_at(&self, place: Position) -> Result<Option<Chunk>, ReadError> {
+        match self.chunk_start(place)? {
+            Some(first) => self.chunk(first),
+            None => Ok(None),
+        }
+    }
+
+    fn chunk(&self, first: Position) -> Result<Option<Chunk>, ReadError> {
+        let part = |number| self.get(&keys::chunk(first, number));
+        match part(0)? {
+            Some(value) => Chunk::read(first, value, part).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The chunks that may hold an event at or after `from`, in order, up to that which begins at `through`.
+    pub(crate) fn chunks(
+        &self,
+        from: Position,
+        through: Position,
+    ) -> Result<impl Iterator<Item = Result<Chunk, ReadError>>, ReadError> {
+        let start = self.chunk_start(from)?.unwrap_or(from);
+        // A parts' row is skipped here: it was read with the first part.
+        let firsts = self.db.range(keys::chunk(start, 0)..=keys::chunk(through.max(start), u16::MAX));
+        Ok(firsts.filter_map(move |row| {
+            let (key, value) = match row {
+                Ok(row) => row,
+                Err(error) => return Some(Err(engine(error))),
+            };
+            let (first, part) = match keys::read_chunk(&key) {
+                Some(read) => read,
+                None => return Some(Err(unknown_key(&key))),
+            };
+            let further = |number| self.get(&keys::chunk(first, number));
+            (part == 0).then(|| Chunk::read(first, Bytes::from_owner(value), further))
+        }))
+    }
+
+    /// A topic's indexed positions after a place, as many as one row holds; `None` if there are no more.
+    pub(crate) fn postings_after(
+        &self,
+        topic: TopicNumber,
+        after: Position,
+    ) -> Result<Option<Vec<Position>>, ReadError> {
+        let all = keys::postings(topic, Position::ORIGIN)..=keys::postings(topic, after);
+        if let Some(row) = self.db.range(all).next_back() {
+            let mut positions = postings(row.map_err(engine)?)?;
+            positions.retain(|position| *position > after);
+            if !positions.is_empty() {
+                return Ok(Some(positions));
+            }
+        }
+        let later = Position::new(after.get().saturating_add(1));
+        let rest = keys::postings(topic, later)..=keys::postings(topic, Position::new(u64::MAX));
+        self.db.range(rest).next().map(|row| postings(row.map_err(engine)?)).transpose()
+    }
+
+    /// A topic's indexed positions before a place, the last ones that one row holds; `None` if there are no more.
+    pub(crate) fn postings_before(
+        &self,
+        topic: TopicNumber,
+        before: Position,
+    ) -> Result<Option<Vec<Position>>, ReadError> {
+        let all = keys::postings(topic, Position::ORIGIN)..keys::postings(topic, before);
+        let row = self.db.range(all).next_back();
+        let Some(row) = row else { return Ok(None) };
+        let mut positions = postings(row.map_err(engine)?)?;
+        positions.retain(|position| *position < before);
+        Ok(Some(positions))
+    }
+
+    /// Lets the next start make all projections anew.
+    pub(crate) fn ask_for_rebuild(data: &Path) {
+        if let Err(error) = std::fs::write(rebuild_marker(data), b"").and_then(|()| directory::sync(data)) {
+            tracing::error!(%error, "could not leave a mark that the index is to be rebuilt");
+        }
+    }
+
+    /// Whether the projections are to be made anew.
+    pub(crate) fn rebuild_is_asked_for(data: &Path) -> bool {
+        rebuild_marker(data).exists()
+    }
+
+    /// The projections were made anew.
+    pub(crate) fn rebuild_is_done(data: &Path) -> io::Result<()> {
+        match std::fs::remove_file(rebuild_marker(data)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.and_then(|()| directory::sync(data)),
+        }
+    }
+}
+
+fn rebuild_marker(data: &Path) -> PathBuf {
+    data.join("rebuild-index")
+}
+
+fn open_engine(path: &Path, cache_bytes: u64) -> sled::Result<sled::Db> {
+    let config = || {
+        sled::Config::new()
+            .path(path)
+            .segment_size(SEGMENT_BYTES)
+            .flush_every_ms(None)
+            .cache_capacity(cache_bytes)
+            .mode(sled::Mode::HighThroughput)
+            .use_compression(false)
+    };
+    let start = std::time::Instant::now();
+    loop {
+        match config().open() {
+            // We hold the directory's lock, so whoever has sled's own one is on the way out of this process.
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock") && start.elapsed() < HANDOVER =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn first_of(row: Option<sled::Result<(sled::IVec, sled::IVec)>>) -> Result<Option<Position>, ReadError> {
+    let Some(row) = row else { return Ok(None) };
+    let (key, _) = row.map_err(engine)?;
+    keys::read_chunk(&key).map(|(first, _)| Some(first)).ok_or_else(|| unknown_key(&key))
+}
+
+fn postings((key, value): (sled::IVec, sled::IVec)) -> Result<Vec<Position>, ReadError> {
+    let (_, first) = keys::read_postings(&key).ok_or_else(|| unknown_key(&key))?;
+    let body = rows::unseal(&key, &value).map_err(index_damaged)?;
+    rows::decode_postings(first, body).map_err(|what| index_damaged(format!("the row {key:02x?}: {what}")))
+}
+
+/// Damage to a projection: the events are whole, and the index can be made anew from them.
+pub(crate) fn index_damaged(what: String) -> ReadError {
+    ReadError::Damaged(format!("{INDEX_DAMAGE}{what}"))
+}
+
+/// How the text of every damage to a projection begins.
+pub(crate) const INDEX_DAMAGE: &str = "the index, which the next start makes anew: ";
+
+fn unknown_key(key: &[u8]) -> ReadError {
+    ReadError::Damaged(format!("the row {key:02x?} has a key that no row has"))
+}
+
+fn engine(error: sled::Error) -> ReadError {
+    match error {
+        sled::Error::Corruption { .. } => ReadError::Damaged(format!("the engine found it: {error}")),
+        other => ReadError::Engine(other.into()),
+    }
+}
+
+fn engine_open(error: sled::Error) -> OpenError {
+    match error {
+        sled::Error::Corruption { .. } => OpenError::Damaged(format!("the engine found it: {error}")),
+        other => OpenError::Engine(other.into()),
+    }
+}
+
+/// Runs what calls sled, and turns a panic, which is how sled answers most damage, into a text.
+pub(crate) fn guarded<T>(what: &str, run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run))
+        .map_err(|panic| format!("the engine panicked while the store was {what}: {}", panic_text(&*panic)))
+}
+
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
+}
