@@ -1,1 +1,38 @@
+//! The protocol: HTTP, JSON and `text/event-stream` over a [`broker::Broker`].
+//!
+//! A request's way: `access` (who may speak), the route in `server`, then one file for each thing that can be done:
+//! `publish` and `batch` write, `read` and what it calls reads. What a request says is taken apart strictly
+//! (`path`, `query`, `body`); whatever is refused is refused in one form (`problem`).
+//!
+//! Never here: an engine's name, a policy's rule, a second copy of history.
+#![forbid(unsafe_code)]
 
+mod server;
+
+mod access;
+mod endpoint;
+mod options;
+mod problem;
+
+mod body;
+mod json;
+mod path;
+mod query;
+
+mod batch;
+mod publish;
+
+mod accept;
+mod envelope;
+mod pages;
+mod read;
+mod sse;
+mod start;
+mod subscribe;
+
+mod health;
+mod status;
+mod topics;
+
+pub use options::{Options, StaticPage, Writable};
+pub use server::serve;

@@ -1,0 +1,200 @@
+//! Who may speak to a broker that has no authentication: programs of this machine, and web pages of this machine or of an
+//! allowed origin.
+//!
+//! A web page that a developer happens to visit can send requests to loopback. Two headers that a page cannot forge
+//! give it away: `Origin` says where the page is from, and `Host` says under which name it believes to reach us, which is not
+//! a loopback name when the page's own name was rebound to our address. Preflights are judged like the requests that they
+//! ask for. Pages that may speak get CORS headers, on errors too, so that they can read what was wrong.
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HOST, HeaderMap, HeaderName, HeaderValue,
+    ORIGIN, VARY,
+};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{Error, ResponseError, web};
+use url::{Host, Url};
+
+use crate::problem::Problem;
+use crate::server::State;
+
+/// The one path that answers everybody, for probes that know no name of ours.
+const OPEN_PATH: &str = "/healthz";
+/// What a page may send.
+const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
+    "last-event-id, authorization, cache-control, content-type, idempotency-key, perennial-expected-id",
+);
+/// What a page may read beside what every page may.
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("allow, location, retry-after");
+/// How long a browser may remember a preflight, in seconds.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+
+/// Origins of web pages that may speak to us beside those on this machine.
+#[derive(Debug)]
+pub(crate) struct Origins(Vec<Url>);
+
+impl Origins {
+    /// What is not an origin allows nobody; the configuration is checked where it is read.
+    pub(crate) fn new(texts: &[String]) -> Self {
+        Origins(texts.iter().filter_map(|text| parse_origin(text)).collect())
+    }
+
+    fn allow(&self, origin: &[u8]) -> bool {
+        let Some(origin) = std::str::from_utf8(origin).ok().and_then(parse_origin) else { return false };
+        let is_local = matches!(origin.scheme(), "http" | "https") && is_loopback(&origin);
+        is_local || self.0.iter().any(|allowed| is_same(allowed, &origin))
+    }
+}
+
+/// Refuses who may not speak, and tells the pages that may.
+pub(crate) async fn guard(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    if request.path() == OPEN_PATH {
+        return next.call(request).await;
+    }
+    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    let judged = match request.app_data::<web::Data<State>>() {
+        Some(state) => judge(request.headers(), authority.as_deref(), &state.origins),
+        None => judge(request.headers(), authority.as_deref(), &Origins::new(&[])),
+    };
+    let cors = match judged {
+        Ok(origin) => origin.map(|origin| Cors::new(origin, &request)),
+        Err(problem) => return Ok(request.into_response(problem.error_response())),
+    };
+    match (next.call(request).await, cors) {
+        (Ok(mut response), Some(cors)) => {
+            cors.tell(response.status(), response.headers_mut());
+            Ok(response)
+        }
+        (Err(error), Some(cors)) => {
+            let mut response = error.error_response();
+            cors.tell(response.status(), response.headers_mut());
+            Err(InternalError::from_response(error, response).into())
+        }
+        (result, None) => result,
+    }
+}
+
+/// The origin to be told, if a page asks; or why it is refused.
+fn judge(
+    headers: &HeaderMap,
+    authority: Option<&str>,
+    origins: &Origins,
+) -> Result<Option<HeaderValue>, Problem> {
+    let names = headers.get_all(HOST).map(HeaderValue::as_bytes).chain(authority.map(str::as_bytes));
+    let mut named = false;
+    for name in names {
+        named = true;
+        if !is_loopback_authority(name) {
+            return Err(host_not_allowed(Some(name)));
+        }
+    }
+    if !named {
+        return Err(host_not_allowed(None));
+    }
+    match headers.get_all(ORIGIN).find(|origin| !origins.allow(origin.as_bytes())) {
+        Some(foreign) => Err(origin_not_allowed(foreign.as_bytes())),
+        None => Ok(headers.get(ORIGIN).cloned()),
+    }
+}
+
+fn host_not_allowed(name: Option<&[u8]>) -> Problem {
+    let said = match name {
+        Some(name) => format!("the host {:?} is not a name of this machine", String::from_utf8_lossy(name)),
+        None => "the request names no host".to_owned(),
+    };
+    let detail = format!(
+        "{said}; without authentication the broker answers only to localhost, *.localhost, 127.0.0.0/8 and [::1]"
+    );
+    Problem::new(StatusCode::FORBIDDEN, "host-not-allowed", detail).with_field("Host")
+}
+
+fn origin_not_allowed(origin: &[u8]) -> Problem {
+    let detail = format!(
+        "pages of the origin {:?} may not speak to this broker; pages of this machine may, and those named in allowed_origins",
+        String::from_utf8_lossy(origin)
+    );
+    Problem::new(StatusCode::FORBIDDEN, "origin-not-allowed", detail).with_field("Origin")
+}
+
+/// Whether a `Host` is a loopback name, with any port or none.
+fn is_loopback_authority(authority: &[u8]) -> bool {
+    std::str::from_utf8(authority)
+        .ok()
+        .filter(|text| is_plain_authority(text))
+        .and_then(|text| Url::parse(&format!("http://{text}/")).ok())
+        .is_some_and(|url| is_loopback(&url))
+}
+
+/// A parser of whole URLs reads much into a host that is not one; only what names and addresses are written with passes.
+fn is_plain_authority(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_plain)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// An origin is a scheme and an authority, nothing more; `null` is none.
+fn parse_origin(text: &str) -> Option<Url> {
+    let (_, authority) = text.split_once("://")?;
+    is_plain_authority(authority).then(|| Url::parse(text).ok()).flatten()
+}
+
+/// Schemes of the web fill in their default ports; for others (extensions, apps) the parts are compared as they are.
+fn is_same(a: &Url, b: &Url) -> bool {
+    let host = |url: &Url| url.host_str().map(str::to_ascii_lowercase);
+    a.scheme() == b.scheme() && host(a) == host(b) && a.port_or_known_default() == b.port_or_known_default()
+}
+
+/// What a page that may speak is told.
+struct Cors {
+    origin: HeaderValue,
+    is_preflight: bool,
+    asks_private_network: bool,
+}
+
+impl Cors {
+    fn new(origin: HeaderValue, request: &ServiceRequest) -> Self {
+        let is_preflight = request.method() == Method::OPTIONS;
+        let asks = request.headers().get(REQUEST_PRIVATE_NETWORK).is_some_and(|value| value == "true");
+        Cors { origin, is_preflight, asks_private_network: asks }
+    }
+
+    fn tell(self, status: StatusCode, headers: &mut HeaderMap) {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, self.origin);
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+        if !(self.is_preflight && status.is_success()) {
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
+            return;
+        }
+        if let Some(methods) = headers.get(ALLOW).cloned() {
+            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+        }
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+        if self.asks_private_network {
+            headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Publishing many events at once: `POST /v1/events`, all or nothing.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{HttpRequest, HttpResponse, web};
+use event_log::{AppendError, Batch, EventId, Topic};
+use mime::Mime;
+use serde::Serialize;
+
+use crate::body;
+use crate::json;
+use crate::problem::Problem;
+use crate::publish::{Answer, EXPECTED_ID, IDEMPOTENCY_KEY};
+use crate::query::Query;
+use crate::server::State;
+
+mod object;
+mod parse;
+mod surrogate;
+
+use parse::Limits;
+
+/// How the events stand in the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// One object a line.
+    Ndjson,
+    /// One object, or an array of them.
+    Json,
+}
+
+#[derive(Serialize)]
+struct Answers<'a> {
+    events: Vec<Answer<'a>>,
+    #[serde(serialize_with = "json::shown")]
+    head: EventId,
+}
+
+/// `POST /v1/events`.
+pub(crate) async fn publish(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(&request, &[])?;
+    refuse_conditions(&request)?;
+    let form = form(&request)?;
+    let options = &state.options;
+    let body = body::read(&request, payload, options.batch_bytes_max, "max_batch").await?;
+    let limits = Limits { events_max: options.batch_events_max, data_bytes_max: options.data_bytes_max };
+    let events = parse::events(&body, form, limits)?;
+    let topics: Vec<Topic> = events.iter().map(|event| event.topic.clone()).collect();
+    let epochs = state.broker.epochs();
+    let receipt = state.broker.publish(Batch::new(events)).await.map_err(|error| {
+        let problem = Problem::append(&error, epochs);
+        match error {
+            AppendError::IdempotencyConflict { index, .. } => {
+                problem.with_field("idempotency_key").with_line(parse::line_of(&body, form, index))
+            }
+            _ => problem,
+        }
+    })?;
+    let told = receipt.events.iter().zip(&topics);
+    let events = told.map(|(appended, topic)| Answer::new(appended, topic, epochs.current())).collect();
+    let all_known = receipt.events.iter().all(|appended| appended.duplicate);
+    let status = if all_known { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(json::answer(status, &Answers { events, head: epochs.id(receipt.head) }))
+}
+
+/// What holds for one event has no meaning for many.
+fn refuse_conditions(request: &HttpRequest) -> Result<(), Problem> {
+    let refuse = |name: &str, instead: &str| match request.headers().contains_key(name) {
+        true => Err(Problem::bad_request(
+            "header-on-batch",
+            name,
+            format!("header {name} has no meaning for a batch; {instead}"),
+        )),
+        false => Ok(()),
+    };
+    refuse(IDEMPOTENCY_KEY, "each object may have its own idempotency_key")?;
+    refuse(EXPECTED_ID, "publish the event alone, with POST /v1/topics/{topic}/events")
+}
+
+fn form(request: &HttpRequest) -> Result<Form, Problem> {
+    let mut types = request.headers().get_all(CONTENT_TYPE);
+    let named = types.next().and_then(|value| value.to_str().ok()?.parse::<Mime>().ok());
+    let form = match (named.as_ref().map(Mime::essence_str), types.next()) {
+        (Some("application/x-ndjson"), None) => Some(Form::Ndjson),
+        (Some("application/json"), None) => Some(Form::Json),
+        _ => None,
+    };
+    form.ok_or_else(|| {
+        let detail = "a batch is sent with Content-Type application/x-ndjson (an object a line) or application/json (an \
+                      object or an array of objects)";
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail).with_field("Content-Type")
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! An event as one line of JSON.
+//!
+//! Its `data` is embedded byte for byte when it is a JSON object, array, number, `true`, `false` or `null` without outer
+//! white space and without CR or LF; anything else, JSON strings too, is a JSON string of the exact text. So what reads
+//! an envelope and publishes its fields again publishes exactly the same data.
+
+use event_log::{Epoch, Event, EventId};
+use serde::de::IgnoredAny;
+
+/// Whether data stands in an envelope as it is.
+pub(crate) fn is_embedded(data: &str) -> bool {
+    let bytes = data.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    // The cheap questions first: what begins like text, or has a line end, need not be parsed.
+    let may_begin = matches!(first, b'{' | b'[' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n');
+    may_begin
+        && !last.is_ascii_whitespace()
+        && memchr::memchr2(b'\r', b'\n', bytes).is_none()
+        && serde_json::from_str::<IgnoredAny>(data).is_ok()
+}
+
+/// Everything of the envelope before the data's value.
+pub(crate) fn write_before_data(buffer: &mut Vec<u8>, event: &Event, epoch: Epoch) {
+    use std::io::Write;
+    // Writing to memory cannot fail.
+    let id = EventId::new(event.position, epoch);
+    let _ = write!(buffer, "{{\"id\":\"{id}\",\"topic\":");
+    write_text(buffer, event.topic.as_str());
+    buffer.extend_from_slice(b",\"type\":");
+    write_text(buffer, event.type_name());
+    buffer.extend_from_slice(b",\"key\":");
+    write_optional(buffer, event.key.as_ref().map(|key| key.as_str()));
+    buffer.extend_from_slice(b",\"origin\":");
+    write_optional(buffer, event.origin.as_ref().map(|origin| origin.as_str()));
+    let _ = write!(buffer, ",\"time\":\"{}\",\"uuid\":\"{}\",\"data\":", event.time, event.uuid);
+}
+
+/// The whole envelope, without a line end.
+pub(crate) fn write(buffer: &mut Vec<u8>, event: &Event, epoch: Epoch) {
+    write_before_data(buffer, event, epoch);
+    let data = event.data.as_str();
+    match is_embedded(data) {
+        true => buffer.extend_from_slice(data.as_bytes()),
+        false => write_text(buffer, data),
+    }
+    buffer.push(b'}');
+}
+
+/// A JSON string.
+pub(crate) fn write_text(buffer: &mut Vec<u8>, text: &str) {
+    buffer.push(b'"');
+    write_escaped(buffer, text);
+    buffer.push(b'"');
+}
+
+/// What stands between the quotes of a JSON string. Pieces of a text that are written one after the other give the same
+/// as the whole text.
+pub(crate) fn write_escaped(buffer: &mut Vec<u8>, text: &str) {
+    let quoted = serde_json::to_string(text).unwrap_or_default();
+    buffer.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+}
+
+fn write_optional(buffer: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => write_text(buffer, text),
+        None => buffer.extend_from_slice(b"null"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_but_strings_is_embedded_and_all_else_is_a_string() {
+        for data in ["{}", "[1, 2]", "{\"a\": {}}", "-1.5e9", "0", "true", "false", "null", "{\"a\":\"\\ud800\"}"] {
+            assert!(is_embedded(data), "{data}");
+        }
+        for data in ["", "\"text\"", " 1", "1 ", "{}\n", "[1,\n2]", "[1,\r2]", "01", "nul", "{", "text", "NaN", "1 2"] {
+            assert!(!is_embedded(data), "{data}");
+        }
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert!(is_embedded(&deep));
+    }
+}

@@ -1,0 +1,83 @@
+//! What an operator decides about the web side; every field has a default.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_log::AppendError;
+use event_log::limits::{BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, DATA_BYTES_DEFAULT, STREAMS_DEFAULT};
+
+/// Whether the log would take an append now; asked by `/readyz`.
+pub type Writable = Arc<dyn Fn() -> Result<(), AppendError> + Send + Sync>;
+
+/// How the broker is served.
+#[derive(Clone)]
+pub struct Options {
+    /// What `/v1/status` calls the version.
+    pub version: String,
+    /// A stream that is silent for so long gets a comment line.
+    pub heartbeat: Duration,
+    /// How long a browser waits before it comes back.
+    pub retry: Duration,
+    /// The most data that one event may carry.
+    pub data_bytes_max: usize,
+    /// Events in one batch.
+    pub batch_events_max: usize,
+    /// Bytes of one batch's body.
+    pub batch_bytes_max: usize,
+    /// Origins of web pages that may speak to the broker, beside those on this machine.
+    pub allowed_origins: Vec<String>,
+    /// Event streams open at one time.
+    pub streams_max: usize,
+    /// Threads that serve connections.
+    pub workers: usize,
+    /// Pages that are served beside the API.
+    pub pages: Vec<StaticPage>,
+    /// Whether the log would take an append now.
+    pub writable: Writable,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            heartbeat: Duration::from_secs(15),
+            retry: Duration::from_secs(2),
+            data_bytes_max: DATA_BYTES_DEFAULT,
+            batch_events_max: BATCH_EVENTS_DEFAULT,
+            batch_bytes_max: BATCH_BYTES_DEFAULT,
+            allowed_origins: Vec::new(),
+            streams_max: STREAMS_DEFAULT,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            pages: Vec::new(),
+            writable: Arc::new(|| Ok(())),
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("version", &self.version)
+            .field("heartbeat", &self.heartbeat)
+            .field("retry", &self.retry)
+            .field("data_bytes_max", &self.data_bytes_max)
+            .field("batch_events_max", &self.batch_events_max)
+            .field("batch_bytes_max", &self.batch_bytes_max)
+            .field("allowed_origins", &self.allowed_origins)
+            .field("streams_max", &self.streams_max)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A page that is part of the program.
+#[derive(Debug, Clone, Copy)]
+pub struct StaticPage {
+    /// Where it is served, `/` for the first one.
+    pub path: &'static str,
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Its bytes.
+    pub body: &'static [u8],
+}

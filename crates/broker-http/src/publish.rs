@@ -1,0 +1,185 @@
+//! Publishing one event: `POST /v1/topics/{topic}/events`, and `DELETE` of a key, which publishes a tombstone.
+//!
+//! The body is the data, verbatim. The answer comes after the log's, so after the event is durable.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderValue, LOCATION};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytestring::ByteString;
+use event_log::{
+    Appended, Batch, Data, Epoch, EventId, EventType, Expected, IdempotencyKey, Key, NewEvent, Origin,
+    Position, Timestamp, Topic,
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::body;
+use crate::json;
+use crate::path::segment;
+use crate::problem::Problem;
+use crate::query::{Param, Query};
+use crate::server::State;
+
+pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub(crate) const EXPECTED_ID: &str = "perennial-expected-id";
+
+const PARAMS: [Param; 3] = [Param::Once("type"), Param::Once("key"), Param::Once("origin")];
+
+/// Where a published event came to lie, as it is told.
+#[derive(Serialize)]
+pub(crate) struct Answer<'a> {
+    #[serde(serialize_with = "json::shown")]
+    id: EventId,
+    sequence: u64,
+    topic: &'a str,
+    #[serde(serialize_with = "json::shown")]
+    time: Timestamp,
+    uuid: Uuid,
+    duplicate: bool,
+}
+
+impl<'a> Answer<'a> {
+    pub(crate) fn new(appended: &Appended, topic: &'a Topic, epoch: Epoch) -> Self {
+        Answer {
+            id: EventId::new(appended.position, epoch),
+            sequence: appended.position.get(),
+            topic: topic.as_str(),
+            time: appended.time,
+            uuid: appended.uuid,
+            duplicate: appended.duplicate,
+        }
+    }
+}
+
+/// `POST /v1/topics/{topic}/events`.
+pub(crate) async fn event(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let topic = topic(segment(&request, 2)?)?;
+    let query = Query::parse(&request, &PARAMS)?;
+    let event_type = query.get("type").map(event_type).transpose()?.flatten();
+    let key = query.get("key").map(key).transpose()?;
+    let origin = query.get("origin").map(origin).transpose()?;
+    let conditions = Conditions::read(&request)?;
+    let bytes_max = state.options.data_bytes_max;
+    let body = body::read(&request, payload, bytes_max, "max_data").await?;
+    // Copied: what was received lies in the connection's own, larger buffer, which the event must not keep alive.
+    let data = data(ByteString::from(body::text(&body)?), bytes_max)?;
+    drop(body);
+    publish(&state, NewEvent { topic, event_type, key, origin, idempotency_key: None, data }, conditions)
+        .await
+}
+
+/// `DELETE /v1/topics/{topic}/keys/{key}`.
+pub(crate) async fn tombstone(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let topic = topic(segment(&request, 2)?)?;
+    let key = key(segment(&request, 4)?)?;
+    Query::parse(&request, &[])?;
+    let conditions = Conditions::read(&request)?;
+    let text = serde_json::json!({ "key": key.as_str() }).to_string();
+    let event = NewEvent {
+        event_type: Some(EventType::delete()),
+        key: Some(key),
+        ..NewEvent::new(topic, Data::from(ByteString::from(text)))
+    };
+    publish(&state, event, conditions).await
+}
+
+async fn publish(state: &State, event: NewEvent, conditions: Conditions) -> Result<HttpResponse, Problem> {
+    let topic = event.topic.clone();
+    let event = NewEvent { idempotency_key: conditions.idempotency_key, ..event };
+    let batch = Batch { events: vec![event], expected: conditions.expected };
+    let epochs = state.broker.epochs();
+    let receipt = state.broker.publish(batch).await.map_err(|error| Problem::append(&error, epochs))?;
+    let appended = &receipt.events[0];
+    let answer = Answer::new(appended, &topic, epochs.current());
+    let status = if appended.duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    let mut response = json::answer(status, &answer);
+    if let Ok(location) = HeaderValue::try_from(format!("/v1/events/{}", answer.id)) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// The headers that a publish of one event may carry.
+struct Conditions {
+    idempotency_key: Option<IdempotencyKey>,
+    expected: Option<Expected>,
+}
+
+impl Conditions {
+    fn read(request: &HttpRequest) -> Result<Self, Problem> {
+        let idempotency_key = header(request, IDEMPOTENCY_KEY)?.map(|value| {
+            let text = std::str::from_utf8(value.as_bytes()).map_err(|_| {
+                let detail = "Idempotency-Key is not UTF-8; it is 1 to 512 bytes of UTF-8";
+                Problem::bad_request("invalid-idempotency-key", IDEMPOTENCY_KEY, detail)
+            })?;
+            idempotency_key(text, IDEMPOTENCY_KEY)
+        });
+        let expected = header(request, EXPECTED_ID)?.map(|value| expected(value.as_bytes()));
+        Ok(Conditions { idempotency_key: idempotency_key.transpose()?, expected: expected.transpose()? })
+    }
+}
+
+fn header<'a>(request: &'a HttpRequest, name: &str) -> Result<Option<&'a HeaderValue>, Problem> {
+    let mut values = request.headers().get_all(name);
+    let first = values.next();
+    match values.next() {
+        None => Ok(first),
+        Some(_) => {
+            let detail = format!("header {name} is given more than once; it may be given once");
+            Err(Problem::bad_request("repeated-header", name, detail))
+        }
+    }
+}
+
+fn expected(value: &[u8]) -> Result<Expected, Problem> {
+    match EventId::parse(value) {
+        Ok(id) if id.position == Position::ORIGIN => Ok(Expected::Never),
+        Ok(id) => Ok(Expected::Event(id)),
+        Err(invalid) => {
+            let detail = format!("{}; or 0 if the topic must not have had an event", invalid.detail);
+            Err(Problem::bad_request("invalid-id", EXPECTED_ID, detail))
+        }
+    }
+}
+
+/// A topic that somebody may publish to.
+pub(crate) fn topic(text: impl Into<ByteString>) -> Result<Topic, Problem> {
+    let topic = Topic::parse(text).map_err(|invalid| Problem::invalid("invalid-topic", "topic", invalid))?;
+    if topic.is_reserved() {
+        let detail =
+            format!("topic {:?} starts with $, which only the broker's own topics do", topic.as_str());
+        return Err(Problem::bad_request("invalid-topic", "topic", detail));
+    }
+    Ok(topic)
+}
+
+/// A type that somebody may publish.
+pub(crate) fn event_type(text: impl Into<ByteString>) -> Result<Option<EventType>, Problem> {
+    EventType::parse_published(text).map_err(|invalid| Problem::invalid("invalid-type", "type", invalid))
+}
+
+pub(crate) fn key(text: impl Into<ByteString>) -> Result<Key, Problem> {
+    Key::parse(text).map_err(|invalid| Problem::invalid("invalid-key", "key", invalid))
+}
+
+pub(crate) fn origin(text: impl Into<ByteString>) -> Result<Origin, Problem> {
+    Origin::parse(text).map_err(|invalid| Problem::invalid("invalid-origin", "origin", invalid))
+}
+
+pub(crate) fn idempotency_key(text: impl Into<ByteString>, field: &str) -> Result<IdempotencyKey, Problem> {
+    IdempotencyKey::parse(text).map_err(|invalid| Problem::invalid("invalid-idempotency-key", field, invalid))
+}
+
+pub(crate) fn data(text: impl Into<ByteString>, bytes_max: usize) -> Result<Data, Problem> {
+    Data::parse(text, bytes_max).map_err(|invalid| Problem::invalid("invalid-data", "data", invalid))
+}
+
+#[cfg(test)]
+mod tests;

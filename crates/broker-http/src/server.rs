@@ -1,0 +1,192 @@
+//! The server: routes, what surrounds them, start and stop.
+//!
+//! Around every route, from the outside: who may speak ([`crate::access`]), then answers made uniform (HEAD has no body,
+//! every error is a problem), then panics. When the server stops, streams see it by [`State::shutdown`] and end
+//! themselves; without that an endless body would hold the server until it is cut.
+
+use std::future::ready;
+use std::net::TcpListener;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody, None as NoBody};
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
+use actix_web_lab::middleware::CatchPanic;
+use broker::Broker;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::{self, Origins};
+use crate::endpoint::Endpoint;
+use crate::options::{Options, StaticPage};
+use crate::problem::{self, Problem};
+use crate::{batch, health, publish, read, status, topics};
+
+/// A browser comes back on the same connection within this time.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// A client that has not sent a request's head by then is not going to.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a connection that is to be closed may take: what a client still sends after a refusal is read, so that it
+/// can see the refusal.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Requests that run when the server stops have so long.
+const SHUTDOWN_SECONDS: u64 = 5;
+/// Connections beside event streams.
+const OTHER_CONNECTIONS_MAX: usize = 10_000;
+/// Pages get nothing from elsewhere, and nobody may frame them.
+const PAGE_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// What all requests share.
+pub(crate) struct State {
+    pub(crate) broker: Broker,
+    pub(crate) options: Options,
+    /// Cancelled when the server is to stop.
+    pub(crate) shutdown: CancellationToken,
+    /// Event streams that are open.
+    pub(crate) streams: AtomicUsize,
+    pub(crate) started: Instant,
+    pub(crate) origins: Origins,
+}
+
+impl State {
+    pub(crate) fn new(broker: Broker, options: Options, shutdown: CancellationToken) -> Self {
+        let origins = Origins::new(&options.allowed_origins);
+        State { broker, options, shutdown, streams: AtomicUsize::new(0), started: Instant::now(), origins }
+    }
+}
+
+/// Serves a broker until `shutdown` is cancelled: then it takes no more connections, ends every stream, lets running
+/// requests finish, and returns within 8 seconds.
+pub async fn serve(
+    listener: TcpListener,
+    broker: Broker,
+    options: Options,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let workers = options.workers.max(1);
+    let connections_max = options.streams_max.saturating_add(OTHER_CONNECTIONS_MAX);
+    let state = web::Data::new(State::new(broker.clone(), options, shutdown.clone()));
+    let server = HttpServer::new(move || app(state.clone()))
+        .disable_signals()
+        .workers(workers)
+        .max_connections(connections_max)
+        .tcp_nodelay(true)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .listen(listener)?
+        .run();
+    let handle = server.handle();
+    tokio::pin!(server);
+    tokio::select! {
+        result = &mut server => return result,
+        () = shutdown.cancelled() => broker.end_subscriptions(),
+    }
+    let (result, ()) = tokio::join!(server, handle.stop(true));
+    result
+}
+
+/// The whole service, for one worker.
+pub(crate) fn app(
+    state: web::Data<State>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<BoxBody>,
+        Error = Error,
+        InitError = (),
+    >,
+> {
+    let pages = state.options.pages.clone();
+    App::new()
+        .app_data(state)
+        .configure(reading_and_publishing)
+        .configure(administration)
+        .configure(move |config| pages.into_iter().for_each(|page| serve_page(config, page)))
+        .default_service(web::to(|request: HttpRequest| ready(nothing_there(&request))))
+        // A panic in a handler is a defect: it is told as 500 and seen in the log by the panic hook. Without this the
+        // connection would break, and the client could not tell it from a network that failed.
+        .wrap(CatchPanic::default())
+        .wrap(from_fn(uniform))
+        .wrap(from_fn(access::guard))
+}
+
+/// Publishing and reading. A path has one [`Endpoint`], so both are named here.
+fn reading_and_publishing(config: &mut web::ServiceConfig) {
+    config
+        .service(Endpoint::at("/v1/events").get(read::many_topics).post(batch::publish))
+        .service(Endpoint::at("/v1/events/{id:[^/]*}").get(read::one_event))
+        .service(Endpoint::at("/v1/topics/{topic:[^/]*}/events").get(read::one_topic).post(publish::event))
+        .service(Endpoint::at("/v1/topics/{topic:[^/]*}/keys/{key:[^/]*}").delete(publish::tombstone));
+}
+
+fn administration(config: &mut web::ServiceConfig) {
+    config
+        .service(Endpoint::at("/v1/topics").get(topics::list))
+        .service(Endpoint::at("/v1/topics/{topic:[^/]*}").get(topics::one))
+        .service(Endpoint::at("/v1/status").get(status::status))
+        .service(Endpoint::at("/healthz").get(health::alive))
+        .service(Endpoint::at("/readyz").get(health::ready));
+}
+
+fn serve_page(config: &mut web::ServiceConfig, page: StaticPage) {
+    let answer = move || {
+        HttpResponse::Ok()
+            .content_type(page.content_type)
+            .insert_header((CONTENT_SECURITY_POLICY, PAGE_POLICY))
+            .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .insert_header((CACHE_CONTROL, "no-cache"))
+            .body(page.body)
+    };
+    config.service(Endpoint::at(page.path).get(move || ready(answer())));
+}
+
+fn nothing_there(request: &HttpRequest) -> HttpResponse {
+    let detail =
+        format!("there is nothing at {:?}; the API begins at /v1/topics and /v1/events", request.path());
+    Problem::not_found("not-found", detail).error_response()
+}
+
+/// Makes answers uniform: HEAD has no body and ends, and an error that the framework made is a problem too.
+async fn uniform(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+    let is_head = request.method() == Method::HEAD;
+    let response = match next.call(request).await {
+        Ok(response) => response,
+        Err(error) => return Err(as_problem(error.as_response_error().status_code()).into()),
+    };
+    let failed = response.status().is_client_error() || response.status().is_server_error();
+    let response = match failed && !is_problem(&response) {
+        true => {
+            let problem = as_problem(response.status()).error_response();
+            response.into_response(problem)
+        }
+        false => response,
+    };
+    Ok(match is_head && matches!(response.response().body().size(), BodySize::Stream) {
+        true => response.map_body(|_, _| NoBody::new().boxed()),
+        false => response,
+    })
+}
+
+fn is_problem(response: &ServiceResponse<BoxBody>) -> bool {
+    response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) == Some(problem::CONTENT_TYPE.as_bytes())
+}
+
+fn as_problem(status: StatusCode) -> Problem {
+    match status.is_server_error() {
+        true => Problem::new(status, "internal-error", "the broker has a defect here; its log tells more"),
+        false => Problem::new(status, "bad-request", "the request cannot be read as HTTP for this resource"),
+    }
+}
+
+#[cfg(test)]
+mod socket_tests;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,84 @@
+//! Where a reading begins and ends, as a request says it.
+
+use std::num::NonZeroU64;
+
+use actix_web::HttpRequest;
+use broker::{OnGap, Start};
+use event_log::{EventId, Timestamp};
+
+use crate::problem::Problem;
+use crate::query::Query;
+use crate::read::Until;
+
+/// The names under which clients send a cursor in a query, `EventSource` polyfills among them.
+const CURSOR_NAMES: [&str; 3] = ["last_event_id", "lastEventId", "lastEventID"];
+
+/// The first that is present wins, and empty counts as absent: the header, the query's cursor, `from`, the head.
+pub(crate) fn asked_for(request: &HttpRequest, query: &Query) -> Result<Start, Problem> {
+    let named: Vec<&str> = CURSOR_NAMES.into_iter().filter(|name| query.get(name).is_some()).collect();
+    if let [_, second, ..] = named[..] {
+        let detail = format!("{} say the same; give one of them", named.join(" and "));
+        return Err(Problem::bad_request("repeated-parameter", second, detail));
+    }
+    // Judged even if a cursor wins, so that a typing error does not wait for the first reconnect.
+    let from = from(query.get("from").unwrap_or_default())?;
+    let header: Vec<&[u8]> = request.headers().get_all("last-event-id").map(|value| value.as_bytes()).collect();
+    // Several headers are one list (RFC 9110, 5.3), which is no id.
+    let header = header.join(&b", "[..]);
+    let in_query = named.first().and_then(|name| query.get(name)).unwrap_or_default();
+    match (header.is_empty(), in_query.is_empty()) {
+        (false, _) => Ok(Start::Cursor(header)),
+        (true, false) => Ok(Start::Cursor(in_query.as_bytes().to_vec())),
+        (true, true) => Ok(from),
+    }
+}
+
+fn from(text: &str) -> Result<Start, Problem> {
+    match text {
+        "" | "latest" => return Ok(Start::Latest),
+        "earliest" => return Ok(Start::Earliest),
+        _ => {}
+    }
+    if let Some(digits) = text.strip_prefix('-') {
+        let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+        if let Some(count) = digits.parse::<NonZeroU64>().ok().filter(|_| plain) {
+            return Ok(Start::Last(count));
+        }
+    }
+    if let Ok(id) = EventId::parse(text.as_bytes()) {
+        return Ok(Start::At { id, requested: text.to_owned() });
+    }
+    Timestamp::parse_rfc3339(text).map(Start::Time).map_err(|_| {
+        let detail = format!(
+            "from is {text:?}; it is latest, earliest, -N for the last N events, an event id, or an RFC 3339 time such as \
+             2026-01-31T09:30:00Z (a + in it is written %2B)"
+        );
+        Problem::bad_request("invalid-from", "from", detail)
+    })
+}
+
+/// Where to go on when the cursor says nothing about this log.
+pub(crate) fn on_gap(query: &Query) -> Result<OnGap, Problem> {
+    match query.get("on_gap") {
+        None | Some("earliest") => Ok(OnGap::Earliest),
+        Some("latest") => Ok(OnGap::Latest),
+        Some(other) => {
+            let detail = format!("on_gap is {other:?}; it is earliest or latest");
+            Err(Problem::bad_request("invalid-parameter", "on_gap", detail))
+        }
+    }
+}
+
+/// Where the reading ends.
+pub(crate) fn until(query: &Query) -> Result<Option<Until>, Problem> {
+    let Some(text) = query.get("until") else { return Ok(None) };
+    if let Ok(id) = EventId::parse(text.as_bytes()) {
+        return Ok(Some(Until::Id(id)));
+    }
+    Timestamp::parse_rfc3339(text).map(|time| Some(Until::Time(time))).map_err(|_| {
+        let detail = format!(
+            "until is {text:?}; it is an event id (inclusive) or an RFC 3339 time such as 2026-01-31T09:30:00Z (exclusive)"
+        );
+        Problem::bad_request("invalid-until", "until", detail)
+    })
+}
