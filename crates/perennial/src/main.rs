@@ -1,1 +1,47 @@
-fn main() {}
+//! The one binary: the broker's daemon and its command line client.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (an argument, or a value of the configuration).
+#![forbid(unsafe_code)]
+
+mod cli;
+mod client;
+mod config;
+mod demo;
+mod engine;
+mod serve;
+mod telemetry;
+mod values;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+/// An error that is the caller's: exit code 2 instead of 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct WrongUsage(pub(crate) String);
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Publish(args) => client::publish::run(&args),
+        Command::Subscribe(args) => client::subscribe::run(&args),
+        Command::Topics(args) => client::topics::run(&args),
+        Command::Status(args) => client::status::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&format!("perennial: {error:#}"));
+            ExitCode::from(if error.is::<WrongUsage>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// A line for the person at the terminal. If nobody can read it, there is nobody to tell.
+pub(crate) fn tell(line: &str) {
+    writeln!(std::io::stderr().lock(), "{line}").unwrap_or_default();
+}

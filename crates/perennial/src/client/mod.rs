@@ -1,0 +1,13 @@
+//! The client's side of the command line: it knows the broker only by its address.
+
+pub(crate) mod publish;
+pub(crate) mod status;
+pub(crate) mod subscribe;
+pub(crate) mod topics;
+
+mod cursor;
+mod http;
+mod lines;
+mod output;
+mod sse;
+mod table;

@@ -1,0 +1,187 @@
+//! `perennial publish`: an input becomes events, and every id is printed once its event is durable.
+//!
+//! Nothing is sent twice: when the broker gives no answer, it is unknown whether the request was carried out, and the
+//! command fails and says how far it came. An idempotency key makes it safe to run it again.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use anyhow::{Context, anyhow};
+use reqwest::header::CONTENT_TYPE;
+use serde::{Deserialize, Serialize};
+
+use super::http::{Refused, Server, accepted, block_on};
+use super::lines::Lines;
+use crate::cli::PublishArgs;
+
+/// One event of a batch, as it is sent. The data is a JSON string, which the broker takes verbatim.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    topic: &'a str,
+    data: &'a str,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    event_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Published {
+    id: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct PublishedBatch {
+    events: Vec<Published>,
+}
+
+pub(crate) fn run(args: &PublishArgs) -> anyhow::Result<()> {
+    let server = Server::new(&args.server)?;
+    let input = open(args)?;
+    match args.ndjson {
+        true => block_on(publish_lines(args, &server, input)),
+        false => block_on(publish_whole(args, &server, input)),
+    }
+}
+
+fn open(args: &PublishArgs) -> anyhow::Result<Box<dyn Read + Send>> {
+    match &args.file {
+        Some(path) if path.as_os_str() != "-" => {
+            let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            Ok(Box::new(file))
+        }
+        _ => Ok(Box::new(io::stdin())),
+    }
+}
+
+async fn publish_whole(args: &PublishArgs, server: &Server, mut input: impl Read) -> anyhow::Result<()> {
+    let mut data = Vec::new();
+    input.read_to_end(&mut data).context("the input cannot be read")?;
+    let mut url = server.url(&["v1", "topics", &args.topic, "events"]);
+    for (name, value) in [("type", &args.event_type), ("key", &args.key), ("origin", &args.origin)] {
+        if let Some(value) = value {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+    }
+    let mut request = server.client().post(url).header(CONTENT_TYPE, "text/plain; charset=utf-8").body(data);
+    if let Some(key) = &args.idempotency_key {
+        request = request.header("idempotency-key", key.as_bytes());
+    }
+    let response = request.send().await.map_err(|error| server.unreachable(&error))?;
+    let published: Published = accepted(response).await?.json().await.context("the broker's answer broke off")?;
+    print_ids(&[published])
+}
+
+async fn publish_lines(
+    args: &PublishArgs,
+    server: &Server,
+    input: impl Read + Send + 'static,
+) -> anyhow::Result<()> {
+    let mut lines = Lines::read(input);
+    let mut done = 0;
+    let at_line = |done: u64, error: io::Error| anyhow!("line {}: {error}; {}", done + 1, progress(done));
+    while let Some(batch) = lines.batch().await.map_err(|error| at_line(done, error))? {
+        let published = send(args, server, &batch.lines, done).await?;
+        print_ids(&published)?;
+        done += batch.lines.len() as u64;
+        if let Some(error) = batch.error {
+            return Err(at_line(done, error));
+        }
+    }
+    Ok(())
+}
+
+async fn send(
+    args: &PublishArgs,
+    server: &Server,
+    lines: &[String],
+    done: u64,
+) -> anyhow::Result<Vec<Published>> {
+    let mut body = Vec::new();
+    for (number, data) in (done + 1..).zip(lines) {
+        let line = Line {
+            topic: &args.topic,
+            data,
+            event_type: args.event_type.as_deref(),
+            key: args.key.as_deref(),
+            origin: args.origin.as_deref(),
+            idempotency_key: args.idempotency_key.as_ref().map(|key| format!("{key}:{number}")),
+        };
+        serde_json::to_writer(&mut body, &line)?;
+        body.push(b'\n');
+    }
+    let request = server.client().post(server.url(&["v1", "events"])).body(body);
+    let answered = request.header(CONTENT_TYPE, "application/x-ndjson").send().await;
+    let response =
+        answered.map_err(|error| server.unreachable(&error).context(unknown(done, lines.len())))?;
+    let response = accepted(response).await.map_err(|refused| of_input(&refused, done))?;
+    let published: PublishedBatch =
+        response.json().await.with_context(|| unknown(done, lines.len()))?;
+    Ok(published.events)
+}
+
+/// A refusal names the line of its batch; the person knows the lines of the input.
+fn of_input(refused: &Refused, done: u64) -> anyhow::Error {
+    match refused.line {
+        Some(line) => anyhow!("line {}: {refused}; {}", done + line, progress(done)),
+        None => anyhow!("{refused}; {}", progress(done)),
+    }
+}
+
+fn progress(done: u64) -> String {
+    match done {
+        0 => "nothing was published".to_owned(),
+        1 => "line 1 is published, nothing after it".to_owned(),
+        done => format!("lines 1 to {done} are published, nothing after them"),
+    }
+}
+
+fn unknown(done: u64, sent: usize) -> String {
+    let first = done + 1;
+    format!("it is unknown whether lines {first} to {} are published", done + sent as u64)
+}
+
+/// Prints an id a line. Publishing goes on when nobody reads them any more.
+fn print_ids(published: &[Published]) -> anyhow::Result<()> {
+    let text: String = published.iter().map(|event| format!("{}\n", event.id)).collect();
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("the ids cannot be printed"),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_sent_as_a_json_string_whatever_it_looks_like() {
+        let line = Line {
+            topic: "a",
+            data: "{\"n\": 1.0}\r",
+            event_type: Some("t"),
+            key: None,
+            origin: None,
+            idempotency_key: Some("k:1".to_owned()),
+        };
+        assert_eq!(
+            serde_json::to_string(&line).unwrap(),
+            r#"{"topic":"a","data":"{\"n\": 1.0}\r","type":"t","idempotency_key":"k:1"}"#
+        );
+    }
+
+    #[test]
+    fn a_refusal_names_the_line_of_the_input() {
+        let refused =
+            Refused { status: reqwest::StatusCode::BAD_REQUEST, detail: "no".to_owned(), line: Some(2) };
+        assert_eq!(
+            of_input(&refused, 500).to_string(),
+            "line 502: no; lines 1 to 500 are published, nothing after them"
+        );
+    }
+}

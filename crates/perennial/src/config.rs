@@ -1,0 +1,262 @@
+//! The configuration: flags over environment over file over defaults, each key with its name, default and range.
+//!
+//! A key that is not known is refused, wherever it was written, so that a typing error never reads as a default. Every
+//! value is text until here; figment lays the layers over each other and remembers which of them a value came from. Its
+//! own environment layer is not used: it guesses types, and would make the directory `0123` the number 123.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use event_log::limits;
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use crate::WrongUsage;
+use crate::cli::ServeArgs;
+use crate::telemetry::LogFormat;
+use crate::values::{self, Plain, show_bytes, show_duration, within};
+
+/// What the daemon runs with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Config {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) data: PathBuf,
+    pub(crate) heartbeat: Duration,
+    pub(crate) retry: Duration,
+    pub(crate) idempotency_window: Duration,
+    pub(crate) retention_interval: Duration,
+    pub(crate) data_bytes_max: usize,
+    pub(crate) batch_bytes_max: usize,
+    pub(crate) batch_events_max: usize,
+    pub(crate) free_disk_bytes_min: u64,
+    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) streams_max: usize,
+    pub(crate) workers: usize,
+    pub(crate) cache_bytes: u64,
+    pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
+    pub(crate) demo_rate: f64,
+}
+
+/// A key, its default, and what it means.
+pub(crate) const KEYS: [(&str, &str, &str); 17] = [
+    ("listen", "127.0.0.1:8080", "address and port; port 0 picks a free one"),
+    ("data", "./perennial-data", "directory of the log, made if it is not there"),
+    ("heartbeat", "15s", "a stream without a byte for so long gets a comment line"),
+    ("retry", "2s", "how long clients wait before they come back (plain number: milliseconds)"),
+    ("idempotency_window", "24h", "how long a retried publish is recognised"),
+    ("retention_interval", "10s", "how often policies are carried out"),
+    ("max_data", "256KiB", "most data of one event"),
+    ("max_batch", "16MiB", "most bytes of one batch"),
+    ("max_batch_events", "10000", "most events of one batch"),
+    ("min_free_disk", "64MiB", "with less room on the disk, publishing answers 507"),
+    ("allowed_origins", "", "web origins that may use the broker, with commas; loopback always may"),
+    ("max_streams", "100000", "most event streams open at one time"),
+    ("workers", "0", "threads that serve connections; 0 is one for each processor"),
+    ("cache", "64MiB", "memory for pages of the log"),
+    ("log", "info,actix_server=warn", "log filter, as in info or warn,broker=debug"),
+    ("log_format", "human", "human or json"),
+    ("demo_rate", "10", "trades a second that --demo plays"),
+];
+
+const ENVIRONMENT_PREFIX: &str = "PERENNIAL_";
+/// The client's, not a key.
+const ENVIRONMENT_URL: &str = "PERENNIAL_URL";
+
+impl Config {
+    /// The configuration that the arguments, the environment and the file make together.
+    pub(crate) fn load(
+        args: &ServeArgs,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, WrongUsage> {
+        let mut settings = Settings::defaults();
+        if let Some(path) = &args.config {
+            settings.add(file_layer(path)?)?;
+        }
+        for layer in environment_layers(environment) {
+            settings.add(layer)?;
+        }
+        for text in &args.set {
+            settings.add(set_layer(text)?)?;
+        }
+        for (key, value) in [("listen", &args.listen), ("data", &args.data)] {
+            if let Some(value) = value {
+                settings.add(Layer::of(format!("--{key}"), key, value))?;
+            }
+        }
+        settings.config()
+    }
+}
+
+/// The variables of the environment that may be keys.
+pub(crate) fn environment() -> Result<Vec<(String, String)>, WrongUsage> {
+    let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let ours = named.filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX));
+    ours.map(|(name, value)| match value.into_string() {
+        Ok(value) => Ok((name, value)),
+        Err(_) => Err(WrongUsage(format!("{name}: the value is not UTF-8; write it as UTF-8 text"))),
+    })
+    .collect()
+}
+
+/// Where values came from, and the values.
+struct Layer {
+    name: String,
+    values: Dict,
+}
+
+impl Layer {
+    fn of(name: String, key: &str, value: &str) -> Self {
+        Layer { name, values: Dict::from([(key.to_owned(), Value::from(value))]) }
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Map::from([(Profile::Default, self.values.clone())]))
+    }
+}
+
+fn file_layer(path: &Path) -> Result<Layer, WrongUsage> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| WrongUsage(format!("the configuration file {name} cannot be read: {error}")))?;
+    let mut profiles = Toml::string(&text)
+        .data()
+        .map_err(|error| WrongUsage(format!("the configuration file {name} is not TOML: {error}")))?;
+    Ok(Layer { name, values: profiles.remove(&Profile::Default).unwrap_or_default() })
+}
+
+/// An empty variable counts as absent, as shells and container files cannot always leave one out.
+fn environment_layers(environment: impl Iterator<Item = (String, String)>) -> impl Iterator<Item = Layer> {
+    environment.filter(|(name, value)| name != ENVIRONMENT_URL && !value.is_empty()).filter_map(
+        |(name, value)| {
+            let key = name.strip_prefix(ENVIRONMENT_PREFIX)?.to_ascii_lowercase();
+            Some(Layer::of(name, &key, &value))
+        },
+    )
+}
+
+fn set_layer(text: &str) -> Result<Layer, WrongUsage> {
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        WrongUsage(format!("--set {text}: write key=value, as in --set heartbeat=5s"))
+    })?;
+    Ok(Layer::of(format!("--set {key}"), key, value))
+}
+
+struct Settings(Figment);
+
+impl Settings {
+    fn defaults() -> Self {
+        let values = KEYS.iter().map(|(key, value, _)| ((*key).to_owned(), Value::from(*value))).collect();
+        Settings(Figment::from(Layer { name: "default".to_owned(), values }))
+    }
+
+    fn add(&mut self, layer: Layer) -> Result<(), WrongUsage> {
+        if let Some(unknown) = layer.values.keys().find(|key| !KEYS.iter().any(|(known, ..)| known == key)) {
+            let nearest = nearest_key(unknown);
+            return Err(WrongUsage(format!(
+                "{}: there is no configuration key {unknown:?}; did you mean {nearest}? (perennial serve --help lists all)",
+                layer.name
+            )));
+        }
+        self.0 = std::mem::take(&mut self.0).merge(layer);
+        Ok(())
+    }
+
+    /// One key's value, or a sentence that says where it was written, what is wrong and what would be right.
+    fn read<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, WrongUsage> {
+        let value = self.0.find_value(key).map_err(|error| WrongUsage(error.to_string()))?;
+        text_of(&value).and_then(|text| parse(&text)).map_err(|problem| {
+            let source = self.0.find_metadata(key).map_or("default", |metadata| &*metadata.name);
+            WrongUsage(format!("{source}: {key}: {problem}"))
+        })
+    }
+
+    fn duration(&self, key: &str, least: &str, most: &str) -> Result<Duration, WrongUsage> {
+        let plain = if key == "retry" { Plain::Milliseconds } else { Plain::Seconds };
+        self.read(key, |text| {
+            let range = values::duration(least, plain)?..=values::duration(most, plain)?;
+            within(values::duration(text, plain)?, range, show_duration)
+        })
+    }
+
+    fn size(&self, key: &str, least: u64, most: usize) -> Result<usize, WrongUsage> {
+        let size = self.read(key, |text| within(values::bytes(text)?, least..=most as u64, show_bytes))?;
+        Ok(usize::try_from(size).unwrap_or(most))
+    }
+
+    fn count(&self, key: &str, least: u64, most: usize) -> Result<usize, WrongUsage> {
+        let count = self.read(key, |text| within(values::count(text)?, least..=most as u64, |n| n))?;
+        Ok(usize::try_from(count).unwrap_or(most))
+    }
+
+    fn config(&self) -> Result<Config, WrongUsage> {
+        let formats = [("human", LogFormat::Human), ("json", LogFormat::Json)];
+        Ok(Config {
+            listen: self.read("listen", addresses)?,
+            data: self.read("data", directory)?,
+            heartbeat: self.duration("heartbeat", "10ms", "1h")?,
+            retry: self.duration("retry", "1ms", "1h")?,
+            idempotency_window: self.duration("idempotency_window", "1ms", "366d")?,
+            retention_interval: self.duration("retention_interval", "10ms", "1m")?,
+            data_bytes_max: self.size("max_data", 1, limits::DATA_BYTES_CEILING)?,
+            batch_bytes_max: self.size("max_batch", 1, limits::BATCH_BYTES_CEILING)?,
+            batch_events_max: self.count("max_batch_events", 1, 1_000_000)?,
+            free_disk_bytes_min: self.read("min_free_disk", values::bytes)?,
+            allowed_origins: self.read("allowed_origins", values::origins)?,
+            streams_max: self.count("max_streams", 1, 10_000_000)?,
+            workers: self.count("workers", 0, 1_024)?,
+            cache_bytes: self.size("cache", 1 << 20, 1 << 40)? as u64,
+            log: self.read("log", |text| Ok(text.to_owned()))?,
+            log_format: self.read("log_format", |text| values::word(text, &formats))?,
+            demo_rate: self.read("demo_rate", values::rate)?,
+        })
+    }
+}
+
+/// A TOML value as it would be written elsewhere; an array is a list with commas.
+fn text_of(value: &Value) -> Result<String, String> {
+    if let Some(text) = value.as_str() {
+        return Ok(text.to_owned());
+    }
+    if let Some(items) = value.as_array() {
+        return items.iter().map(text_of).collect::<Result<Vec<_>, _>>().map(|items| items.join(","));
+    }
+    let number = value.to_u128().map(|n| n.to_string()).or_else(|| value.to_i128().map(|n| n.to_string()));
+    number.or_else(|| value.to_f64().map(|n| n.to_string())).or_else(|| value.to_bool().map(|b| b.to_string())).ok_or_else(
+        || "it is a table; write one value, as in heartbeat = \"5s\"".to_owned(),
+    )
+}
+
+fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
+    let right = "write address and port, as in 127.0.0.1:8080, [::1]:8080 or localhost:0";
+    let found: Vec<SocketAddr> =
+        text.to_socket_addrs().map_err(|error| format!("{text:?} is no address to listen on ({error}); {right}"))?.collect();
+    match found.is_empty() {
+        true => Err(format!("{text:?} names no address; {right}")),
+        false => Ok(found),
+    }
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    match text.is_empty() {
+        true => Err("it is empty; write a directory, as in ./perennial-data".to_owned()),
+        false => Ok(PathBuf::from(text)),
+    }
+}
+
+fn nearest_key(unknown: &str) -> &'static str {
+    let unknown = unknown.to_ascii_lowercase().replace('-', "_");
+    let distance = |key: &str| (strsim::jaro_winkler(key, &unknown) * 1e6) as u64;
+    KEYS.iter().map(|(key, ..)| *key).max_by_key(|key| distance(key)).unwrap_or("listen")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! The daemon, on one page: configuration, log, broker, HTTP; wait; stop.
+//!
+//! It stops by one token: the server ends its streams and drains, the demo stops, then the log is closed. A second signal
+//! ends the process at once, and so does a deadline, whatever hangs: what was acknowledged is durable already.
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::process;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use broker::Broker;
+use broker_http::Options;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::ServeArgs;
+use crate::config::{self, Config};
+use crate::engine::{self, Engine};
+use crate::{demo, telemetry};
+
+/// From the first signal to the end of the process, at most.
+const STOP_DEADLINE: Duration = Duration::from_millis(9_500);
+/// Connections that wait to be accepted. After a restart all readers come back at once.
+const BACKLOG: i32 = 4_096;
+
+pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let config = Config::load(args, config::environment()?.into_iter())?;
+    telemetry::start(&config)?;
+    raise_open_files_limit();
+    let listener = bind(&config.listen)?;
+    let engine = engine::open(&config, args.restored)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    runtime.block_on(serve(args.demo, &config, listener, engine))
+}
+
+async fn serve(with_demo: bool, config: &Config, listener: TcpListener, engine: Engine) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let Engine { log, writable, failed } = engine;
+    let broker = Broker::start(log).context("the broker cannot be started")?;
+    let shutdown = CancellationToken::new();
+    let address = listener.local_addr()?;
+    let mut options = options(config, with_demo);
+    options.writable = writable;
+
+    let server = broker_http::serve(listener, broker.clone(), options, shutdown.clone());
+    let player = async {
+        if with_demo {
+            let played = demo::play(&broker, config.demo_rate);
+            shutdown.run_until_cancelled(played).await;
+        }
+    };
+    announce(address, with_demo);
+    let mut work = pin!(async { tokio::join!(server, player).0 });
+
+    let outcome = tokio::select! {
+        ended = &mut work => match ended {
+            Ok(()) => Err(anyhow!("the server ended by itself")),
+            Err(error) => Err(error).context("the server failed"),
+        },
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping; a second signal ends at once");
+            Ok(())
+        }
+        reason = failed => {
+            tracing::error!(reason, "the log failed; stopping");
+            Err(anyhow!("the log failed: {reason}"))
+        }
+    };
+    enforce_deadline(i32::from(outcome.is_err()));
+    shutdown.cancel();
+    stop(&mut signals, work, &broker).await;
+    outcome
+}
+
+/// Drains the server and closes the log.
+async fn stop(signals: &mut Signals, server: impl Future<Output = io::Result<()>>, broker: &Broker) {
+    let drained = async {
+        if let Err(error) = server.await {
+            tracing::warn!(%error, "the server did not end cleanly");
+        }
+        broker.stop().await;
+        tracing::info!("stopped");
+    };
+    tokio::select! {
+        () = drained => {}
+        name = signals.next() => {
+            tracing::warn!(signal = name, "ending at once");
+            process::exit(1);
+        }
+    }
+}
+
+/// Ends the process when stopping takes too long. What is not answered yet was promised to nobody.
+fn enforce_deadline(code: i32) {
+    std::thread::spawn(move || {
+        std::thread::sleep(STOP_DEADLINE);
+        tracing::warn!("stopping took too long; ending now");
+        process::exit(code);
+    });
+}
+
+fn options(config: &Config, with_demo: bool) -> Options {
+    let default = Options::default();
+    Options {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        heartbeat: config.heartbeat,
+        retry: config.retry,
+        data_bytes_max: config.data_bytes_max,
+        batch_events_max: config.batch_events_max,
+        batch_bytes_max: config.batch_bytes_max,
+        allowed_origins: config.allowed_origins.clone(),
+        streams_max: config.streams_max,
+        workers: if config.workers == 0 { default.workers } else { config.workers },
+        pages: if with_demo { demo::PAGES.to_vec() } else { Vec::new() },
+        ..default
+    }
+}
+
+/// Listens at the first address that can be had. The standard library sets `SO_REUSEADDR`, so that a port can be bound
+/// again at once.
+fn bind(addresses: &[SocketAddr]) -> anyhow::Result<TcpListener> {
+    if let Some(address) = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
+        bail!(
+            "{address} is not a loopback address, and there is no authentication yet, so anybody who reaches it could \
+             read and publish. Listen on 127.0.0.1:{port} or [::1]:{port}. To let others in, put a reverse proxy that \
+             authenticates them on this machine (it must send Host: 127.0.0.1), or use a tunnel: \
+             ssh -L {port}:127.0.0.1:{port} <this machine>",
+            port = address.port()
+        );
+    }
+    let listener = TcpListener::bind(addresses).with_context(|| {
+        let shown: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+        format!("cannot listen on {}", shown.join(" or "))
+    })?;
+    rustix::net::listen(&listener, BACKLOG).context("cannot listen")?;
+    Ok(listener)
+}
+
+/// A connection is an open file; the soft limit is often 1,024.
+fn raise_open_files_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, ?current, "the limit of open files cannot be raised; connections may be refused");
+    }
+}
+
+/// Tells on standard output that the broker is ready, for people and for programs that wait for it. It serves on when
+/// nobody listens.
+fn announce(address: SocketAddr, with_demo: bool) {
+    let mut out = io::stdout().lock();
+    let demo = if with_demo { format!("open http://{address}/ to watch the demo\n") } else { String::new() };
+    let told = write!(out, "perennial listening on http://{address}\n{demo}").and_then(|()| out.flush());
+    if let Err(error) = told {
+        tracing::warn!(%error, "standard output cannot be written");
+    }
+    tracing::info!(%address, "listening");
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be listened to");
+        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
