@@ -100,7 +100,9 @@ mod tests {
         ] {
             assert_eq!(chosen(accept), Some(shape), "{accept}");
         }
-        for accept in ["text/html", "application/xml, image/*", "application/json;q=0", "application/vnd.x+json"] {
+        for accept in
+            ["text/html", "application/xml, image/*", "application/json;q=0", "application/vnd.x+json"]
+        {
             assert_eq!(chosen(accept), None, "{accept}");
         }
     }

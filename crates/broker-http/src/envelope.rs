@@ -73,10 +73,14 @@ mod tests {
 
     #[test]
     fn json_but_strings_is_embedded_and_all_else_is_a_string() {
-        for data in ["{}", "[1, 2]", "{\"a\": {}}", "-1.5e9", "0", "true", "false", "null", "{\"a\":\"\\ud800\"}"] {
+        for data in
+            ["{}", "[1, 2]", "{\"a\": {}}", "-1.5e9", "0", "true", "false", "null", "{\"a\":\"\\ud800\"}"]
+        {
             assert!(is_embedded(data), "{data}");
         }
-        for data in ["", "\"text\"", " 1", "1 ", "{}\n", "[1,\n2]", "[1,\r2]", "01", "nul", "{", "text", "NaN", "1 2"] {
+        for data in
+            ["", "\"text\"", " 1", "1 ", "{}\n", "[1,\n2]", "[1,\r2]", "01", "nul", "{", "text", "NaN", "1 2"]
+        {
             assert!(!is_embedded(data), "{data}");
         }
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));

@@ -32,7 +32,9 @@ pub(crate) async fn answer_json(state: &State, reading: Reading) -> Result<HttpR
     // A gap is answered at once, whatever wait says.
     if let Some(wait) = reading.wait.filter(|_| page.events.is_empty() && opened.gap.is_none()) {
         let deadline = Instant::now() + wait;
-        while page.events.is_empty() && wait_for_match(state, &reading, &opened, &mut page.next, deadline).await? {
+        while page.events.is_empty()
+            && wait_for_match(state, &reading, &opened, &mut page.next, deadline).await?
+        {
             page = read_page(state, &reading, page.next).await?;
         }
     }
@@ -137,7 +139,10 @@ struct Lines {
 }
 
 /// `application/x-ndjson`
-pub(crate) async fn answer_ndjson(state: web::Data<State>, reading: Reading) -> Result<HttpResponse, Problem> {
+pub(crate) async fn answer_ndjson(
+    state: web::Data<State>,
+    reading: Reading,
+) -> Result<HttpResponse, Problem> {
     let opened = reading.open(&state).await?;
     let lines = Lines {
         reader: state.broker.log().reader(Arc::clone(&reading.filter)),
@@ -163,7 +168,8 @@ pub(crate) async fn answer_ndjson(state: web::Data<State>, reading: Reading) -> 
 }
 
 fn gap_line(gap: &Gap, id: EventId) -> Vec<u8> {
-    let mut line = json!({ "type": "$gap", "id": id.to_string(), "data": gap_data(gap, id) }).to_string().into_bytes();
+    let mut line =
+        json!({ "type": "$gap", "id": id.to_string(), "data": gap_data(gap, id) }).to_string().into_bytes();
     line.push(b'\n');
     line
 }

@@ -8,7 +8,8 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use broker::{OnGap, Opened, Start};
 use event_log::limits::{
-    JSON_PAGE_BYTES_MAX, JSON_PAGE_EVENTS_DEFAULT, JSON_PAGE_EVENTS_MAX, PATTERNS_MAX, TYPES_MAX, WAIT_SECONDS_MAX,
+    JSON_PAGE_BYTES_MAX, JSON_PAGE_EVENTS_DEFAULT, JSON_PAGE_EVENTS_MAX, PATTERNS_MAX, TYPES_MAX,
+    WAIT_SECONDS_MAX,
 };
 use event_log::{EventId, EventType, Filter, Origin, PageLimit, Pattern, Position, Timestamp, Topic};
 
@@ -57,15 +58,22 @@ pub(crate) enum Until {
 }
 
 /// `GET /v1/topics/{topic}/events`
-pub(crate) async fn one_topic(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn one_topic(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let text = path::segment(&request, 2)?;
-    let topic = Topic::parse(text).map_err(|error| Problem::bad_request("invalid-topic", "topic", error.detail))?;
+    let topic =
+        Topic::parse(text).map_err(|error| Problem::bad_request("invalid-topic", "topic", error.detail))?;
     let query = Query::parse(&request, &PARAMS[..PARAMS.len() - 1])?;
     answer(&request, state, &query, vec![topic.into()]).await
 }
 
 /// `GET /v1/events`
-pub(crate) async fn many_topics(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn many_topics(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     let query = Query::parse(&request, &PARAMS)?;
     let patterns = query
         .all("topic")
@@ -73,21 +81,31 @@ pub(crate) async fn many_topics(request: HttpRequest, state: web::Data<State>) -
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Problem::bad_request("invalid-topic", "topic", error.detail))?;
     if patterns.is_empty() || patterns.len() > PATTERNS_MAX {
-        let detail = format!("{} topics were asked for; name 1 to {PATTERNS_MAX}: ?topic=a.b&topic=c.*", patterns.len());
+        let detail = format!(
+            "{} topics were asked for; name 1 to {PATTERNS_MAX}: ?topic=a.b&topic=c.*",
+            patterns.len()
+        );
         return Err(Problem::bad_request("invalid-topic", "topic", detail));
     }
     answer(&request, state, &query, patterns).await
 }
 
 /// `GET /v1/events/{id}`
-pub(crate) async fn one_event(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn one_event(
+    request: HttpRequest,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
     Query::parse(&request, &[])?;
     let text = path::segment(&request, 2)?;
-    let id = EventId::parse(text.as_bytes()).map_err(|e| Problem::bad_request("invalid-id", "id", e.detail))?;
+    let id =
+        EventId::parse(text.as_bytes()).map_err(|e| Problem::bad_request("invalid-id", "id", e.detail))?;
     let broker = &state.broker;
     if !broker.epochs().knows(id) || id.position > broker.head() || id.position == Position::ORIGIN {
         let newest = broker.epochs().id(broker.head());
-        return Err(Problem::not_found("unknown-event", format!("this log has no event {id}; its newest is {newest}")));
+        return Err(Problem::not_found(
+            "unknown-event",
+            format!("this log has no event {id}; its newest is {newest}"),
+        ));
     }
     let mut reader = broker.log().reader(Arc::new(Filter::everything()));
     let page = reader.read(id.position.just_before(), PageLimit { events: 1, bytes: 1 }).await?;
@@ -137,7 +155,9 @@ fn reading(
     for name in ["limit", "until", "wait"] {
         let fits = shape == Shape::Json || (shape == Shape::Ndjson && name != "wait");
         if query.get(name).is_some() && !fits {
-            let detail = format!("{name} is not for this shape; limit and until are for JSON and NDJSON, wait is for JSON");
+            let detail = format!(
+                "{name} is not for this shape; limit and until are for JSON and NDJSON, wait is for JSON"
+            );
             return Err(Problem::bad_request("invalid-parameter", name, detail));
         }
     }
@@ -150,11 +170,12 @@ fn reading(
         let detail = format!("{} types were asked for; at most {TYPES_MAX} are allowed", types.len());
         return Err(Problem::bad_request("invalid-type", "type", detail));
     }
-    let exclude_origin = query
-        .get("exclude_origin")
-        .map(|text| Origin::parse(text.to_owned()))
-        .transpose()
-        .map_err(|error| Problem::bad_request("invalid-origin", "exclude_origin", error.detail))?;
+    let exclude_origin =
+        query
+            .get("exclude_origin")
+            .map(|text| Origin::parse(text.to_owned()))
+            .transpose()
+            .map_err(|error| Problem::bad_request("invalid-origin", "exclude_origin", error.detail))?;
     let limit_max = if shape == Shape::Json { JSON_PAGE_EVENTS_MAX } else { usize::MAX };
     Ok(Reading {
         filter: Arc::new(Filter::new(patterns).with_types(types).without_origin(exclude_origin)),

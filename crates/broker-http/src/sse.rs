@@ -174,7 +174,6 @@ pub(crate) fn write_block(
 /// A comment line alone: a blank line after it would make an empty event in some clients.
 pub(crate) const HEARTBEAT: &[u8] = b":\n";
 
-
 fn write_field(buffer: &mut Vec<u8>, name: &str, value: impl std::fmt::Display) {
     // Writing to memory cannot fail.
     let _ = writeln!(buffer, "{name}: {value}");

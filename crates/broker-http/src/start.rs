@@ -22,7 +22,8 @@ pub(crate) fn asked_for(request: &HttpRequest, query: &Query) -> Result<Start, P
     }
     // Judged even if a cursor wins, so that a typing error does not wait for the first reconnect.
     let from = from(query.get("from").unwrap_or_default())?;
-    let header: Vec<&[u8]> = request.headers().get_all("last-event-id").map(|value| value.as_bytes()).collect();
+    let header: Vec<&[u8]> =
+        request.headers().get_all("last-event-id").map(|value| value.as_bytes()).collect();
     // Several headers are one list (RFC 9110, 5.3), which is no id.
     let header = header.join(&b", "[..]);
     let in_query = named.first().and_then(|name| query.get(name)).unwrap_or_default();
@@ -81,4 +82,76 @@ pub(crate) fn until(query: &Query) -> Result<Option<Until>, Problem> {
         );
         Problem::bad_request("invalid-until", "until", detail)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::ResponseError;
+    use actix_web::test::TestRequest;
+
+    use super::*;
+    use crate::query::Param;
+
+    const PARAMS: [Param; 6] = [
+        Param::Once("last_event_id"),
+        Param::Once("lastEventId"),
+        Param::Once("lastEventID"),
+        Param::Once("from"),
+        Param::Once("on_gap"),
+        Param::Once("until"),
+    ];
+
+    fn asked(query: &str, header: Option<&str>) -> Result<Start, u16> {
+        let mut request = TestRequest::with_uri(&format!("/v1/events?{query}"));
+        if let Some(header) = header {
+            request = request.insert_header(("Last-Event-ID", header));
+        }
+        let request = request.to_http_request();
+        let start = Query::parse(&request, &PARAMS).and_then(|query| asked_for(&request, &query));
+        start.map_err(|problem| problem.status_code().as_u16())
+    }
+
+    fn cursor(text: &str) -> Result<Start, u16> {
+        Ok(Start::Cursor(text.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn the_first_that_is_present_wins_and_empty_counts_as_absent() {
+        assert_eq!(asked("", None), Ok(Start::Latest));
+        assert_eq!(asked("from=earliest", None), Ok(Start::Earliest));
+        assert_eq!(asked("from=earliest&last_event_id=5", None), cursor("5"));
+        assert_eq!(asked("from=earliest&lastEventId=5", Some("7")), cursor("7"));
+        assert_eq!(asked("from=&lastEventID=", Some("")), Ok(Start::Latest));
+        assert_eq!(asked("last_event_id=&from=earliest", Some("")), Ok(Start::Earliest));
+        assert_eq!(asked("", Some("no id at all")), cursor("no id at all"));
+        assert_eq!(asked("last_event_id=1&lastEventId=1", None), Err(400));
+        assert_eq!(
+            asked("from=nonsense", Some("7")),
+            Err(400),
+            "a typing error does not wait for a reconnect"
+        );
+    }
+
+    #[test]
+    fn from_is_a_word_a_count_an_id_or_a_time() {
+        let last = |count| Ok(Start::Last(NonZeroU64::new(count).unwrap()));
+        assert_eq!(asked("from=-1", None), last(1));
+        assert_eq!(asked("from=-18446744073709551615", None), last(u64::MAX));
+        assert!(matches!(asked("from=41-7f3a9c1e", None), Ok(Start::At { .. })));
+        assert!(matches!(asked("from=2026-01-31T09:30:00%2B02:00", None), Ok(Start::Time(_))));
+        for from in [
+            "-0",
+            "-01",
+            "--1",
+            "-",
+            "-1.5",
+            "+5",
+            "1-x",
+            "Latest",
+            "2026-01-31",
+            "2026-01-31T09:30:00+02:00",
+        ] {
+            assert_eq!(asked(&format!("from={from}"), None), Err(400), "{from}");
+        }
+    }
 }

@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn a_place_may_begin_with_a_hyphen() {
-        let cli = Cli::try_parse_from(["perennial", "subscribe", "a.**", "b", "--from", "-5", "--envelope"]).unwrap();
+        let cli = Cli::try_parse_from(["perennial", "subscribe", "a.**", "b", "--from", "-5", "--envelope"])
+            .unwrap();
         let Command::Subscribe(args) = cli.command else { panic!("{cli:?}") };
         assert_eq!((args.from.as_deref(), args.patterns.len(), args.envelope), (Some("-5"), 2, true));
     }

@@ -1,6 +1,7 @@
 //! The configuration: flags over environment over file over defaults, each key with its name, default and range.
 //!
-//! A key that is not known is refused, wherever it was written, so that a typing error never reads as a default. Every
+//! A key that is not known is refused, so that a typing error never reads as a default; in the environment, which others
+//! write to as well, it is warned of. Every
 //! value is text until here; figment lays the layers over each other and remembers which of them a value came from. Its
 //! own environment layer is not used: it guesses types, and would make the directory `0123` the number 123.
 
@@ -38,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
     pub(crate) demo_rate: f64,
+    /// What the operator should know about the configuration, once there is a log to tell it in.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// A key, its default, and what it means.
@@ -75,8 +78,13 @@ impl Config {
         if let Some(path) = &args.config {
             settings.add(file_layer(path)?)?;
         }
+        let mut warnings = Vec::new();
         for layer in environment_layers(environment) {
-            settings.add(layer)?;
+            match layer.unknown_key() {
+                // Container platforms and scripts set variables of their own under any prefix.
+                Some(unknown) => warnings.push(layer.unknown(unknown)),
+                None => settings.add(layer)?,
+            }
         }
         for text in &args.set {
             settings.add(set_layer(text)?)?;
@@ -86,7 +94,7 @@ impl Config {
                 settings.add(Layer::of(format!("--{key}"), key, value))?;
             }
         }
-        settings.config()
+        Ok(Config { warnings, ..settings.config()? })
     }
 }
 
@@ -110,6 +118,18 @@ struct Layer {
 impl Layer {
     fn of(name: String, key: &str, value: &str) -> Self {
         Layer { name, values: Dict::from([(key.to_owned(), Value::from(value))]) }
+    }
+
+    fn unknown_key(&self) -> Option<&str> {
+        self.values.keys().map(String::as_str).find(|key| !KEYS.iter().any(|(known, ..)| known == key))
+    }
+
+    fn unknown(&self, key: &str) -> String {
+        let nearest = nearest_key(key);
+        format!(
+            "{}: there is no configuration key {key:?}; did you mean {nearest}? (perennial serve --help lists all)",
+            self.name
+        )
     }
 }
 
@@ -144,9 +164,9 @@ fn environment_layers(environment: impl Iterator<Item = (String, String)>) -> im
 }
 
 fn set_layer(text: &str) -> Result<Layer, WrongUsage> {
-    let (key, value) = text.split_once('=').ok_or_else(|| {
-        WrongUsage(format!("--set {text}: write key=value, as in --set heartbeat=5s"))
-    })?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| WrongUsage(format!("--set {text}: write key=value, as in --set heartbeat=5s")))?;
     Ok(Layer::of(format!("--set {key}"), key, value))
 }
 
@@ -159,12 +179,8 @@ impl Settings {
     }
 
     fn add(&mut self, layer: Layer) -> Result<(), WrongUsage> {
-        if let Some(unknown) = layer.values.keys().find(|key| !KEYS.iter().any(|(known, ..)| known == key)) {
-            let nearest = nearest_key(unknown);
-            return Err(WrongUsage(format!(
-                "{}: there is no configuration key {unknown:?}; did you mean {nearest}? (perennial serve --help lists all)",
-                layer.name
-            )));
+        if let Some(unknown) = layer.unknown_key() {
+            return Err(WrongUsage(layer.unknown(unknown)));
         }
         self.0 = std::mem::take(&mut self.0).merge(layer);
         Ok(())
@@ -217,6 +233,7 @@ impl Settings {
             log: self.read("log", |text| Ok(text.to_owned()))?,
             log_format: self.read("log_format", |text| values::word(text, &formats))?,
             demo_rate: self.read("demo_rate", values::rate)?,
+            warnings: Vec::new(),
         })
     }
 }
@@ -230,15 +247,18 @@ fn text_of(value: &Value) -> Result<String, String> {
         return items.iter().map(text_of).collect::<Result<Vec<_>, _>>().map(|items| items.join(","));
     }
     let number = value.to_u128().map(|n| n.to_string()).or_else(|| value.to_i128().map(|n| n.to_string()));
-    number.or_else(|| value.to_f64().map(|n| n.to_string())).or_else(|| value.to_bool().map(|b| b.to_string())).ok_or_else(
-        || "it is a table; write one value, as in heartbeat = \"5s\"".to_owned(),
-    )
+    number
+        .or_else(|| value.to_f64().map(|n| n.to_string()))
+        .or_else(|| value.to_bool().map(|b| b.to_string()))
+        .ok_or_else(|| "it is a table; write one value, as in heartbeat = \"5s\"".to_owned())
 }
 
 fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
     let right = "write address and port, as in 127.0.0.1:8080, [::1]:8080 or localhost:0";
-    let found: Vec<SocketAddr> =
-        text.to_socket_addrs().map_err(|error| format!("{text:?} is no address to listen on ({error}); {right}"))?.collect();
+    let found: Vec<SocketAddr> = text
+        .to_socket_addrs()
+        .map_err(|error| format!("{text:?} is no address to listen on ({error}); {right}"))?
+        .collect();
     match found.is_empty() {
         true => Err(format!("{text:?} names no address; {right}")),
         false => Ok(found),

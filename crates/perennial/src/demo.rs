@@ -166,7 +166,10 @@ impl Recording {
             event_type: EventType::parse_published(row.event_type)?,
             key: Some(Key::parse(row.key)?),
             origin: Some(Origin::parse(ORIGIN)?),
-            idempotency_key: Some(IdempotencyKey::parse(format!("demo row {} after {}", played.row, played.after))?),
+            idempotency_key: Some(IdempotencyKey::parse(format!(
+                "demo row {} after {}",
+                played.row, played.after
+            ))?),
             data: Data::parse(row.data.get(), DATA_BYTES_DEFAULT)?,
         })
     }

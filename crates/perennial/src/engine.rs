@@ -31,9 +31,5 @@ pub(crate) fn open(config: &Config, restored: bool) -> anyhow::Result<Engine> {
     let log = SledLog::open(options, Arc::new(SystemClock))
         .with_context(|| format!("the log in {} cannot be opened", config.data.display()))?;
     let asked = log.clone();
-    Ok(Engine {
-        failed: log.failed(),
-        writable: Arc::new(move || asked.is_writable()),
-        log: Arc::new(log),
-    })
+    Ok(Engine { failed: log.failed(), writable: Arc::new(move || asked.is_writable()), log: Arc::new(log) })
 }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::process;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use broker::Broker;
@@ -26,10 +26,13 @@ use crate::{demo, telemetry};
 const STOP_DEADLINE: Duration = Duration::from_millis(9_500);
 /// Connections that wait to be accepted. After a restart all readers come back at once.
 const BACKLOG: i32 = 4_096;
+/// How long to wait for a port that somebody has.
+const BIND_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = Config::load(args, config::environment()?.into_iter())?;
     telemetry::start(&config)?;
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     raise_open_files_limit();
     let listener = bind(&config.listen)?;
     let engine = engine::open(&config, args.restored)?;
@@ -40,7 +43,12 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     runtime.block_on(serve(args.demo, &config, listener, engine))
 }
 
-async fn serve(with_demo: bool, config: &Config, listener: TcpListener, engine: Engine) -> anyhow::Result<()> {
+async fn serve(
+    with_demo: bool,
+    config: &Config,
+    listener: TcpListener,
+    engine: Engine,
+) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let Engine { log, writable, failed } = engine;
     let broker = Broker::start(log).context("the broker cannot be started")?;
@@ -135,12 +143,25 @@ fn bind(addresses: &[SocketAddr]) -> anyhow::Result<TcpListener> {
             port = address.port()
         );
     }
-    let listener = TcpListener::bind(addresses).with_context(|| {
+    let listener = bind_patiently(addresses).with_context(|| {
         let shown: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
         format!("cannot listen on {}", shown.join(" or "))
     })?;
     rustix::net::listen(&listener, BACKLOG).context("cannot listen")?;
     Ok(listener)
+}
+
+/// A process that was killed keeps its port until the kernel has taken it apart, which a busy disk can delay.
+fn bind_patiently(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let begun = Instant::now();
+    loop {
+        match TcpListener::bind(addresses) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < BIND_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// A connection is an open file; the soft limit is often 1,024.
@@ -171,7 +192,10 @@ struct Signals {
 impl Signals {
     fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("signals cannot be listened to");
-        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {

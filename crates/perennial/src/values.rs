@@ -76,7 +76,8 @@ pub(crate) fn origins(text: &str) -> Result<Vec<String>, String> {
 
 fn origin(text: &str) -> Result<String, String> {
     let valid = text.split_once("://").is_some_and(|(scheme, host)| {
-        let scheme = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let scheme =
+            !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         let host_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_:[]".contains(&b);
         scheme && !host.is_empty() && host.bytes().all(host_byte)
     });
@@ -108,8 +109,11 @@ pub(crate) fn within<T: PartialOrd + Copy, S: Display>(
 /// Writes a duration in the largest unit that divides it.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
-    let (unit, factor) =
-        MILLIS_OF_UNIT.iter().rev().find(|(_, f)| millis.is_multiple_of(u128::from(*f))).unwrap_or(&("ms", 1));
+    let (unit, factor) = MILLIS_OF_UNIT
+        .iter()
+        .rev()
+        .find(|(_, f)| millis.is_multiple_of(u128::from(*f)))
+        .unwrap_or(&("ms", 1));
     match millis {
         0 => "0ms".to_owned(),
         _ => format!("{}{unit}", millis / u128::from(*factor)),
@@ -136,21 +140,29 @@ mod tests {
     #[test]
     fn durations_have_units_and_a_plain_meaning() {
         let seconds = |text| duration(text, Plain::Seconds);
-        for (text, millis) in
-            [("500ms", 500), ("2s", 2_000), ("2", 2_000), ("5m", 300_000), ("24h", 86_400_000), ("1w", 604_800_000)]
-        {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("2s", 2_000),
+            ("2", 2_000),
+            ("5m", 300_000),
+            ("24h", 86_400_000),
+            ("1w", 604_800_000),
+        ] {
             assert_eq!(seconds(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         assert_eq!(seconds("7d"), seconds("1w"));
         assert_eq!(duration("1500", Plain::Milliseconds), Ok(Duration::from_millis(1_500)));
-        for text in ["", "s", "-1s", "1.5s", "2 s", "2S", "2sec", "99999999999999999999", "18446744073709551615w"] {
+        for text in
+            ["", "s", "-1s", "1.5s", "2 s", "2S", "2sec", "99999999999999999999", "18446744073709551615w"]
+        {
             assert!(seconds(text).unwrap_err().contains("as in"), "{text}");
         }
     }
 
     #[test]
     fn sizes_have_binary_units_only() {
-        for (text, size) in [("0", 0), ("17", 17), ("256KiB", 262_144), ("1MiB", 1 << 20), ("2GiB", 2 << 30)] {
+        for (text, size) in [("0", 0), ("17", 17), ("256KiB", 262_144), ("1MiB", 1 << 20), ("2GiB", 2 << 30)]
+        {
             assert_eq!(bytes(text), Ok(size), "{text}");
         }
         for text in ["", "KiB", "1KB", "1kib", "1.5MiB", "-1", "1 MiB", "18446744073709551615GiB"] {

@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::*;
 
 fn framed(new: NewEvent, envelope: bool, retry_ms: Option<u64>) -> String {
-    let event = Arc::new(Event::place(new, Position::new(58), Timestamp::from_micros(1_000_001), Uuid::nil()));
+    let event =
+        Arc::new(Event::place(new, Position::new(58), Timestamp::from_micros(1_000_001), Uuid::nil()));
     let framer = Framer { epoch: Epoch::new(0x7f3a_9c1e), envelope };
     let bytes = match framer.frame(&event, None, retry_ms) {
         Frame::Whole(bytes) => bytes.to_vec(),
@@ -29,7 +30,8 @@ fn plain(data: &str) -> String {
 
 #[test]
 fn a_block_is_event_retry_data_id() {
-    let typed = NewEvent { event_type: Some(EventType::parse("trade").unwrap()), ..event("a", "{\"price\": 182.3}") };
+    let typed =
+        NewEvent { event_type: Some(EventType::parse("trade").unwrap()), ..event("a", "{\"price\": 182.3}") };
     let expected = "event: trade\nretry: 2000\ndata: {\"price\": 182.3}\nid: 58-7f3a9c1e\n\n";
     assert_eq!(framed(typed, false, Some(2_000)), expected);
     assert_eq!(plain("x"), "data: x\nid: 58-7f3a9c1e\n\n");
@@ -64,14 +66,16 @@ fn an_envelope_is_one_line_of_json() {
 
 #[test]
 fn large_frames_come_in_pieces_that_give_the_same() {
-    let texts = ["\n".repeat(256 * KIB), "\r\n".repeat(100_000), "\u{1}é\n".repeat(60_000), "x".repeat(256 * KIB)];
+    let texts =
+        ["\n".repeat(256 * KIB), "\r\n".repeat(100_000), "\u{1}é\n".repeat(60_000), "x".repeat(256 * KIB)];
     for text in texts {
         let lines: String =
             text.replace("\r\n", "\n").split('\n').map(|line| format!("data: {line}\n")).collect();
         assert_eq!(plain(&text), format!("{lines}id: 58-7f3a9c1e\n\n"));
         let block = framed(event("a", &text), true, None);
         let json: serde_json::Value =
-            serde_json::from_str(block.strip_prefix("data: ").unwrap().split_once("\nid: ").unwrap().0).unwrap();
+            serde_json::from_str(block.strip_prefix("data: ").unwrap().split_once("\nid: ").unwrap().0)
+                .unwrap();
         assert_eq!(json["data"].as_str().unwrap(), text);
     }
 }

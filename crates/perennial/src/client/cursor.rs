@@ -59,7 +59,8 @@ impl CursorFile {
     /// Opens the file, or makes an empty one, and reads it.
     pub(crate) fn open(path: &Path) -> anyhow::Result<(Self, Record)> {
         let shown = path.display();
-        let file = create_or_open(path).with_context(|| format!("the cursor file {shown} cannot be opened"))?;
+        let file =
+            create_or_open(path).with_context(|| format!("the cursor file {shown} cannot be opened"))?;
         if !file.metadata()?.is_file() {
             bail!("the cursor file {shown} is not a regular file");
         }

@@ -37,6 +37,8 @@ impl Server {
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
             return Err(wrong("only http:// and https:// are spoken").into());
         }
+        // An error says that it is set already, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let mut builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(SILENCE_TIMEOUT);
         if is_loopback(&base) {
             builder = builder.no_proxy();
@@ -147,7 +149,10 @@ mod tests {
     fn what_is_no_address_is_wrong_usage() {
         for url in ["", "127.0.0.1:8080", "ftp://127.0.0.1", "http://"] {
             let error = server(url).unwrap_err();
-            assert!(error.is::<WrongUsage>() && error.to_string().contains("as in http://"), "{url}: {error}");
+            assert!(
+                error.is::<WrongUsage>() && error.to_string().contains("as in http://"),
+                "{url}: {error}"
+            );
         }
     }
 }

@@ -91,7 +91,8 @@ impl Output {
     }
 
     fn new(file: File, cursor_file: Option<&Path>) -> anyhow::Result<Self> {
-        let mut output = Output { file, cursor_file: None, cursor: None, bytes: Vec::new(), marks: Vec::new() };
+        let mut output =
+            Output { file, cursor_file: None, cursor: None, bytes: Vec::new(), marks: Vec::new() };
         if let Some(path) = cursor_file {
             let (cursor_file, record) = CursorFile::open(path)?;
             if record.intent.is_some() {

@@ -72,7 +72,8 @@ async fn publish_whole(args: &PublishArgs, server: &Server, mut input: impl Read
         request = request.header("idempotency-key", key.as_bytes());
     }
     let response = request.send().await.map_err(|error| server.unreachable(&error))?;
-    let published: Published = accepted(response).await?.json().await.context("the broker's answer broke off")?;
+    let published: Published =
+        accepted(response).await?.json().await.context("the broker's answer broke off")?;
     print_ids(&[published])
 }
 
@@ -119,8 +120,7 @@ async fn send(
     let response =
         answered.map_err(|error| server.unreachable(&error).context(unknown(done, lines.len())))?;
     let response = accepted(response).await.map_err(|refused| of_input(&refused, done))?;
-    let published: PublishedBatch =
-        response.json().await.with_context(|| unknown(done, lines.len()))?;
+    let published: PublishedBatch = response.json().await.with_context(|| unknown(done, lines.len()))?;
     Ok(published.events)
 }
 
@@ -150,7 +150,9 @@ fn print_ids(published: &[Published]) -> anyhow::Result<()> {
     let text: String = published.iter().map(|event| format!("{}\n", event.id)).collect();
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("the ids cannot be printed"),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("the ids cannot be printed")
+        }
         _ => Ok(()),
     }
 }

@@ -171,8 +171,12 @@ impl Subscription<'_> {
             ("$closing", id) => {
                 id.into_iter().for_each(|id| self.output.pass(id));
                 self.output.flush()?;
-                let closing: Closing = serde_json::from_str(&data).context("a $closing that cannot be read")?;
-                tell(&format!("perennial: the broker ends the stream ({}); back in {:?}", closing.reason, self.retry));
+                let closing: Closing =
+                    serde_json::from_str(&data).context("a $closing that cannot be read")?;
+                tell(&format!(
+                    "perennial: the broker ends the stream ({}); back in {:?}",
+                    closing.reason, self.retry
+                ));
             }
             (_, Some(id)) if self.args.envelope => self.output.event(id, &data),
             (_, Some(id)) => self.output.event(id, &exact_text(&data)?),
@@ -232,7 +236,8 @@ mod tests {
             ("null", "null"),
             (r#""\u0000é""#, "\0é"),
         ] {
-            let envelope = format!(r#"{{"id":"1-7f3a9c1e","topic":"a","type":"message","key":null,"data":{data}}}"#);
+            let envelope =
+                format!(r#"{{"id":"1-7f3a9c1e","topic":"a","type":"message","key":null,"data":{data}}}"#);
             assert_eq!(exact_text(&envelope).unwrap(), text);
         }
         assert!(exact_text("not an envelope").is_err());
@@ -240,7 +245,9 @@ mod tests {
 
     #[test]
     fn only_what_will_not_get_better_ends_a_subscription() {
-        for (status, passes) in [(400, false), (403, false), (404, false), (429, true), (500, true), (503, true)] {
+        for (status, passes) in
+            [(400, false), (403, false), (404, false), (429, true), (500, true), (503, true)]
+        {
             assert_eq!(may_pass(StatusCode::from_u16(status).unwrap()), passes, "{status}");
         }
     }

@@ -31,7 +31,8 @@ pub(crate) fn run(args: &TopicsArgs) -> anyhow::Result<()> {
     if args.json {
         return Ok(table::print(format!("{}\n", answer.trim_end()).as_bytes())?);
     }
-    let answer: Answer = serde_json::from_str(&answer).context("the broker's answer is not a list of topics")?;
+    let answer: Answer =
+        serde_json::from_str(&answer).context("the broker's answer is not a list of topics")?;
     let mut out = Vec::new();
     let head = [
         ("TOPIC", Align::Left),

@@ -40,9 +40,13 @@ impl Scene {
         let mut output = self.open();
         output.event(id(1), "one");
         output.flush().unwrap();
-        let target = Target { path: Some(self.out.to_str().unwrap().to_owned()), ..Target::of(&output.file).unwrap().unwrap() };
+        let target = Target {
+            path: Some(self.out.to_str().unwrap().to_owned()),
+            ..Target::of(&output.file).unwrap().unwrap()
+        };
         assert_eq!(target.before, 4);
-        let marks = vec![Mark { id: id(2), end: 8 }, Mark { id: id(3), end: 14 }, Mark { id: id(7), end: 14 }];
+        let marks =
+            vec![Mark { id: id(2), end: 8 }, Mark { id: id(3), end: 14 }, Mark { id: id(7), end: 14 }];
         output.record(Some(Intent { target, marks })).unwrap();
         output.file.write_all(&b"two\nthree\n"[..bytes]).unwrap();
     }
@@ -78,7 +82,11 @@ fn a_killed_run_goes_on_exactly_wherever_it_was_killed() {
         let scene = scene();
         scene.killed_after(bytes);
         let mut output = scene.open();
-        assert_eq!((scene.text().as_str(), output.cursor()), (text, Some(&*id(cursor))), "after {bytes} bytes");
+        assert_eq!(
+            (scene.text().as_str(), output.cursor()),
+            (text, Some(&*id(cursor))),
+            "after {bytes} bytes"
+        );
         assert_eq!(scene.first_line(), id(cursor));
         output.event(id(20), "next");
         output.flush().unwrap();
