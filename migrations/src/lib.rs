@@ -40,10 +40,14 @@ pub enum Error {
         known: u32,
     },
     /// The store holds something, but no stamp.
-    #[error("the store holds rows but no format stamp, so it was not written by this program; choose another directory")]
+    #[error(
+        "the store holds rows but no format stamp, so it was not written by this program; choose another directory"
+    )]
     NoStamp,
     /// The stamp is not one.
-    #[error("the format stamp is damaged (its bytes are {0:02x?}, and 4 that are not all zero are expected); restore a backup")]
+    #[error(
+        "the format stamp is damaged (its bytes are {0:02x?}, and 4 that are not all zero are expected); restore a backup"
+    )]
     BadStamp(Vec<u8>),
     /// The engine failed.
     #[error("the engine failed: {0}")]

@@ -26,7 +26,10 @@ pub(crate) fn calls() -> u64 {
 pub(crate) const EXPECTED: bool = cfg!(target_os = "linux");
 
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "the one place where sled's flush can be made a true barrier is this C symbol")]
+#[expect(
+    unsafe_code,
+    reason = "the one place where sled's flush can be made a true barrier is this C symbol"
+)]
 mod symbol {
     use std::ffi::{c_int, c_uint};
     use std::os::fd::BorrowedFd;
@@ -62,4 +65,42 @@ fn stop(error: std::io::Error) -> ! {
     // Written past the logging, which may itself wait for something. If it fails there is nobody left to tell.
     drop(std::io::stderr().write_all(line.as_bytes()));
     std::process::exit(1)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::process::Command;
+
+    use super::*;
+
+    const IN_CHILD: &str = "EVENT_LOG_SLED_TEST_FAILING_BARRIER";
+
+    #[test]
+    fn a_barrier_that_fails_stops_the_process_and_says_so() {
+        if std::env::var_os(IN_CHILD).is_some() {
+            // A pipe cannot be synced.
+            let (reader, _writer) = std::io::pipe().unwrap();
+            symbol::sync_file_range(reader.as_raw_fd(), 0, 0, 0);
+            unreachable!("the process goes on after a barrier that failed");
+        }
+        let name = "barrier::tests::a_barrier_that_fails_stops_the_process_and_says_so";
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture"])
+            .env(IN_CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stderr);
+        assert_eq!(child.status.code(), Some(1), "{said}");
+        assert!(said.contains("refused to make the log durable"), "{said}");
+        assert!(!String::from_utf8_lossy(&child.stdout).contains("test result"), "the test went on");
+    }
+
+    #[test]
+    fn a_barrier_is_counted() {
+        let before = calls();
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(symbol::sync_file_range(file.as_raw_fd(), 0, 0, 0), 0);
+        assert!(calls() > before);
+    }
 }

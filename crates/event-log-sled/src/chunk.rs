@@ -4,7 +4,8 @@
 //! version u8 | flags u8 | parts u16 | records u32 | body length u32 | crc32 u32 | body
 //! ```
 //!
-//! A value is at most 64 KiB, because sled moves larger leaves to files that it never syncs. So a commit that is larger
+//! A value is at most 32 KiB. sled moves leaves of more than 4 MiB to files that it never syncs, and a leaf has some 16
+//! values; and it keeps at least 256 leaves in memory, whatever its cache's bound is. So a commit that is larger
 //! makes several chunks, and an event that is larger lies alone in a chunk of several parts, each a row of its own with
 //! all these fields; its records are counted in the first part. The checksum covers the row's key too. Positions
 //! strictly increase within a chunk, and the first one is in the key.
@@ -20,7 +21,7 @@ const VERSION: u8 = 1;
 const FLAGS: u8 = 0;
 const HEADER_BYTES: usize = 16;
 /// Longest stored value.
-pub(crate) const VALUE_BYTES_MAX: usize = 64 * 1_024;
+pub(crate) const VALUE_BYTES_MAX: usize = 32 * 1_024;
 const BODY_BYTES_MAX: usize = VALUE_BYTES_MAX - HEADER_BYTES;
 
 /// Makes the rows of a commit from its events, in order.
@@ -75,7 +76,7 @@ fn encode(key: &[u8], parts: Part, records: u32, body: &[u8]) -> Vec<u8> {
     value.extend([VERSION, FLAGS]);
     value.extend(parts.to_be_bytes());
     value.extend(records.to_be_bytes());
-    value.extend(u32::try_from(body.len()).expect("a body is at most 64 KiB").to_be_bytes());
+    value.extend(u32::try_from(body.len()).expect("a body is at most 32 KiB").to_be_bytes());
     value.extend(checksum(key, &value, body).to_be_bytes());
     value.extend(body);
     value
@@ -102,7 +103,9 @@ impl Row {
         let header = value.first_chunk::<HEADER_BYTES>().ok_or("its header is cut off")?;
         let [version, flags, p0, p1, r0, r1, r2, r3, l0, l1, l2, l3, checked @ ..] = *header;
         if (version, flags) != (VERSION, FLAGS) {
-            return Err(format!("it has version {version} and flags {flags}, and {VERSION} and {FLAGS} are known"));
+            return Err(format!(
+                "it has version {version} and flags {flags}, and {VERSION} and {FLAGS} are known"
+            ));
         }
         if u32::from_be_bytes([l0, l1, l2, l3]) as usize != value.len() - HEADER_BYTES {
             return Err(format!("it has {} bytes, not as many as it says", value.len()));
@@ -136,7 +139,8 @@ impl Chunk {
         }
         let mut body = row.body.to_vec();
         for number in 1..row.parts {
-            let value = part(number)?.ok_or_else(|| damaged(first, &format!("its part {number} is missing")))?;
+            let value =
+                part(number)?.ok_or_else(|| damaged(first, &format!("its part {number} is missing")))?;
             let next = Row::decode(&keys::chunk(first, number), value)
                 .map_err(|what| damaged(first, &format!("in its part {number}, {what}")))?;
             body.extend_from_slice(&next.body);
@@ -216,7 +220,9 @@ mod tests {
     use super::*;
     use crate::record::tests::{full, hex};
 
-    fn write(sizes: &[usize]) -> (Vec<Event>, Vec<([u8; 11], Vec<u8>)>) {
+    type Rows = Vec<([u8; 11], Vec<u8>)>;
+
+    fn write(sizes: &[usize]) -> (Vec<Event>, Rows) {
         let mut writer = ChunkWriter::default();
         let events: Vec<Event> = sizes
             .iter()
@@ -288,7 +294,7 @@ mod tests {
     #[test]
     fn a_large_event_without_one_of_its_parts_is_damaged() {
         let (_, rows) = write(&[200_000]);
-        assert_eq!(rows.len(), 4);
+        assert_eq!(rows.len(), 7);
         for part in 1..rows.len() {
             let mut damaged = rows.clone();
             damaged.remove(part);

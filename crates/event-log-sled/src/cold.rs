@@ -152,7 +152,8 @@ impl Read<'_> {
                 break;
             }
             let chunk = self.store.chunk_at(place)?;
-            let chunk = chunk.ok_or_else(|| index_damaged(format!("it has the place {place}, which no event has")))?;
+            let chunk = chunk
+                .ok_or_else(|| index_damaged(format!("it has the place {place}, which no event has")))?;
             self.take(&chunk, filling, &mut topics, |record| {
                 let is_next = places.peek() == Some(&record.position());
                 if is_next {
@@ -340,11 +341,7 @@ impl Read<'_> {
         Ok(oldest)
     }
 
-    fn wanted_places(
-        &self,
-        chunk: &Chunk,
-        topics: &mut KnownTopics<'_>,
-    ) -> Result<Vec<Position>, ReadError> {
+    fn wanted_places(&self, chunk: &Chunk, topics: &mut KnownTopics<'_>) -> Result<Vec<Position>, ReadError> {
         let mut wanted = Vec::new();
         for record in chunk.records() {
             let record = record?;

@@ -6,8 +6,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::OpenError;
+
+/// How long to wait for a lock that somebody has.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The right to a directory, held until it is dropped, or until the process ends in any way.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ pub(crate) fn take(directory: &Path) -> Result<Lock, OpenError> {
         .truncate(false)
         .open(&path)
         .map_err(io_error)?;
-    match file.try_lock() {
+    match lock_patiently(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
@@ -48,6 +52,19 @@ pub(crate) fn take(directory: &Path) -> Result<Lock, OpenError> {
     let mut write = write;
     write().map_err(io_error)?;
     Ok(Lock { _file: file })
+}
+
+/// A process that was killed keeps its lock until the kernel has taken it apart, which a busy disk can delay.
+fn lock_patiently(file: &File) -> Result<(), TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Creates a directory, with those above it, and makes their entries durable.

@@ -3,10 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use event_log::{Event, Filter, Page, PageLimit, Position};
+use event_log::{Event, Filter, Page, PageLimit, Position, limits};
 
-const BYTES_MAX: usize = 8 * 1_024 * 1_024;
-const EVENTS_MAX: usize = 65_536;
 /// What an event takes beside its texts, about.
 const OVERHEAD_BYTES: usize = 256;
 /// One read walks past no more events than this, so that it never holds up the thread that asks.
@@ -17,19 +15,20 @@ const WALK_MAX: usize = 4_096;
 pub(crate) struct Fresh {
     events: VecDeque<Arc<Event>>,
     bytes: usize,
+    bytes_max: usize,
     since: Position,
 }
 
 impl Fresh {
     /// Holds nothing yet; what comes next comes after `since`.
-    pub(crate) fn new(since: Position) -> Self {
-        Fresh { events: VecDeque::new(), bytes: 0, since }
+    pub(crate) fn new(since: Position, bytes_max: usize) -> Self {
+        Fresh { events: VecDeque::new(), bytes: 0, bytes_max, since }
     }
 
     pub(crate) fn push(&mut self, event: Arc<Event>) {
         self.bytes += event.weight() + OVERHEAD_BYTES;
         self.events.push_back(event);
-        while self.events.len() > EVENTS_MAX || self.bytes > BYTES_MAX {
+        while self.events.len() > limits::RECENT_EVENTS_MAX || self.bytes > self.bytes_max {
             let Some(oldest) = self.events.pop_front() else { break };
             self.bytes -= oldest.weight() + OVERHEAD_BYTES;
             self.since = oldest.position;
@@ -71,7 +70,7 @@ mod tests {
     use crate::record::tests::full;
 
     fn ring(positions: std::ops::RangeInclusive<u64>, bytes: usize) -> Fresh {
-        let mut fresh = Fresh::new(Position::new(positions.start() - 1));
+        let mut fresh = Fresh::new(Position::new(positions.start() - 1), 8 << 20);
         for position in positions {
             let data = event_log::Data::from(bytestring::ByteString::from("x".repeat(bytes)));
             fresh.push(Arc::new(Event { position: Position::new(position), data, ..full().0 }));
@@ -98,12 +97,11 @@ mod tests {
     #[test]
     fn it_is_bounded_in_bytes_and_in_what_one_read_walks() {
         let large = ring(1..=20, 1 << 20);
-        assert!(large.events.len() < 8 && large.bytes <= BYTES_MAX);
+        assert!(large.events.len() < 8 && large.bytes <= 8 << 20);
         assert_eq!(large.since.get() + large.events.len() as u64, 20);
 
         let many = ring(1..=10_000, 1);
-        let nothing =
-            Filter::new(vec![event_log::Pattern::parse("absent").unwrap()]);
+        let nothing = Filter::new(vec![event_log::Pattern::parse("absent").unwrap()]);
         let limit = PageLimit { events: 1, bytes: 1 };
         let page = many.page(&nothing, Position::ORIGIN, limit, Position::new(10_000)).unwrap();
         assert_eq!((page.events.len(), page.next.get(), page.at_head), (0, WALK_MAX as u64, false));

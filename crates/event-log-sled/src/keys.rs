@@ -17,7 +17,6 @@ use event_log::{Position, Timestamp};
 /// A 128-bit hash that stands for an idempotency key in its topic, or for an event's content.
 pub(crate) type Hash = [u8; 16];
 
-pub(crate) const STAMP: [u8; 2] = migrations::STAMP_KEY;
 pub(crate) const EPOCHS: [u8; 2] = [0x00, 0x01];
 pub(crate) const CHECKPOINT: [u8; 2] = [0x00, 0x02];
 pub(crate) const STARTS: [u8; 2] = [0x00, 0x03];

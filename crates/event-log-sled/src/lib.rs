@@ -1,39 +1,42 @@
 //! The default engine: the log in one sled tree, in a directory of its own.
 //!
-//! One thread writes ([`writer`]): it takes all appends that wait, judges them, stores them as chunks ([`chunk`],
-//! [`record`]) in one batch, waits for the barrier ([`barrier`]), and only then shows them ([`shared`]) and answers.
-//! A few threads read from disk ([`pool`], [`cold`]); what is new is answered from memory ([`fresh`]). All else on disk is
-//! made from the chunks and can be made anew ([`catalog`], [`idempotency`], [`recovery`], [`verify`]).
+//! One thread writes (`writer`): it takes all appends that wait, judges them, stores them as chunks (`chunk`,
+//! `record`) in one batch, waits for the barrier (`barrier`), and only then shows them (`shared`) and answers.
+//! A few threads read from disk (`pool`, `cold`); what is new is answered from memory (`fresh`). All else on disk is
+//! made from the chunks and can be made anew (`catalog`, `idempotency`, `recovery`, `verify`).
 //!
 //! Invariants: nothing is visible before the barrier; after a failure nothing is written any more; no type of sled is in
 //! the public signatures, and only `store.rs` and the crate `migrations` know sled.
 
 mod options;
 
-mod writer;
 mod stage;
+mod writer;
 
-mod reader;
 mod cold;
+mod fresh;
 mod merge;
 mod pool;
-mod fresh;
+mod reader;
 
-mod shared;
 mod catalog;
 mod idempotency;
 mod recovery;
+mod shared;
 mod verify;
 
-mod keys;
 mod chunk;
+mod keys;
 mod record;
 mod rows;
 
-mod store;
 mod barrier;
 mod directory;
+mod store;
 mod witness;
+
+#[cfg(test)]
+mod format_tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -126,7 +129,9 @@ impl EventLog for SledLog {
                 let shared = Arc::clone(&self.inner.shared);
                 async move {
                     // The writer drops what it cannot answer when it fails, or when it closed before it saw this.
-                    answer.await.unwrap_or_else(|_| Err(shared.is_open().err().unwrap_or(AppendError::Closed)))
+                    answer
+                        .await
+                        .unwrap_or_else(|_| Err(shared.is_open().err().unwrap_or(AppendError::Closed)))
                 }
                 .boxed()
             }
@@ -166,10 +171,7 @@ impl EventLog for SledLog {
 }
 
 impl Inner {
-    fn enqueue(
-        &self,
-        batch: Batch,
-    ) -> Result<oneshot::Receiver<Result<Receipt, AppendError>>, AppendError> {
+    fn enqueue(&self, batch: Batch) -> Result<oneshot::Receiver<Result<Receipt, AppendError>>, AppendError> {
         assert!(!batch.events.is_empty(), "a batch has at least one event");
         self.shared.is_open()?;
         let queue = self.queue.read();

@@ -42,12 +42,7 @@ pub(crate) struct Merge<'a> {
 
 impl<'a> Merge<'a> {
     /// The places of these topics, as far as the view shows them.
-    pub(crate) fn new(
-        store: &'a Store,
-        view: &View,
-        topics: &[TopicNumber],
-        way: Way,
-    ) -> Self {
+    pub(crate) fn new(store: &'a Store, view: &View, topics: &[TopicNumber], way: Way) -> Self {
         let after = match way {
             Way::After(after) => after,
             Way::Backwards => Position::ORIGIN,

@@ -17,6 +17,8 @@ pub struct SledOptions {
     pub free_disk_bytes_min: u64,
     /// What the engine may keep in memory of what is on disk.
     pub cache_bytes: u64,
+    /// How much of the newest events is kept in memory for readers near the head. With 0 all is read from disk.
+    pub recent_bytes: usize,
     /// The directory is an older copy that was put back: a new epoch begins at its head, so that no id is used twice.
     pub restored: bool,
     /// After so many events the projections are written down; opening reads at most about so many again.
@@ -31,6 +33,7 @@ impl SledOptions {
             idempotency_window: Duration::from_micros(limits::IDEMPOTENCY_WINDOW_MICROS_DEFAULT),
             free_disk_bytes_min: limits::FREE_DISK_BYTES_DEFAULT,
             cache_bytes: 64 * limits::MIB as u64,
+            recent_bytes: 8 * limits::MIB,
             restored: false,
             checkpoint_events: 16_384,
         }

@@ -104,8 +104,9 @@ impl<'a> Record<'a> {
             return Err(format!("a record has version {}, and {VERSION} is known", prefix[0]));
         }
         let following = u32::from_be_bytes([prefix[5], prefix[6], prefix[7], prefix[8]]) as usize;
-        let (whole, rest) =
-            bytes.split_at_checked(PREFIX_BYTES + following).ok_or("a record is longer than what holds it")?;
+        let (whole, rest) = bytes
+            .split_at_checked(PREFIX_BYTES + following)
+            .ok_or("a record is longer than what holds it")?;
         let (head_length, body) =
             whole[PREFIX_BYTES..].split_first_chunk::<HEAD_LENGTH_BYTES>().ok_or("a record has no head")?;
         let head_length = usize::from(u16::from_be_bytes(*head_length));

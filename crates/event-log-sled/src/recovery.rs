@@ -66,7 +66,7 @@ impl Recovery<'_> {
         let mut catalog = catalog;
         self.replay(&mut catalog).map_err(open_error)?;
         let (epochs, oldest) = self.begin_epoch(epochs, &catalog)?;
-        let fresh = Fresh::new(catalog.head);
+        let fresh = Fresh::new(catalog.head, self.options.recent_bytes);
         Ok((View { epochs, oldest, catalog, fresh }, self.recent, self.witness))
     }
 
@@ -239,11 +239,7 @@ fn check_totals(checkpoint: Checkpoint, rows: Vec<TopicRow>) -> Result<Catalog, 
     }
 }
 
-fn refuse_shorter(
-    testimony: Option<Testimony>,
-    epochs: &Epochs,
-    found: Position,
-) -> Result<(), OpenError> {
+fn refuse_shorter(testimony: Option<Testimony>, epochs: &Epochs, found: Position) -> Result<(), OpenError> {
     let Some(Testimony { epoch, head, .. }) = testimony else { return Ok(()) };
     if epochs.valid_through(epoch).is_none() {
         return Err(OpenError::Damaged(format!(

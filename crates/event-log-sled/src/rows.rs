@@ -121,8 +121,7 @@ pub(crate) fn decode_starts(body: &[u8]) -> Option<u64> {
 
 impl Checkpoint {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let fields =
-            [self.indexed_through.get(), self.newest_time.as_micros(), self.events, self.bytes];
+        let fields = [self.indexed_through.get(), self.newest_time.as_micros(), self.events, self.bytes];
         fields.iter().flat_map(|field| field.to_be_bytes()).collect()
     }
 
@@ -197,7 +196,8 @@ pub(crate) fn encode_postings(positions: &[Position]) -> Vec<(Position, Vec<u8>)
         }
         before = *position;
     }
-    let whole = rows.into_iter().map(|(first, count, deltas)| (first, [&count.to_be_bytes()[..], &deltas].concat()));
+    let whole =
+        rows.into_iter().map(|(first, count, deltas)| (first, [&count.to_be_bytes()[..], &deltas].concat()));
     whole.collect()
 }
 

@@ -121,7 +121,8 @@ impl Shared {
     /// Whether so many bytes of events may be written without going below the floor of free space. What the engine
     /// writes for them is up to three times as much.
     pub(crate) fn has_room(&self, bytes: usize) -> Result<(), AppendError> {
-        let free = directory::free_bytes(&self.directory).map_err(|error| AppendError::Engine(error.into()))?;
+        let free =
+            directory::free_bytes(&self.directory).map_err(|error| AppendError::Engine(error.into()))?;
         let floor = self.free_disk_bytes_min;
         match free.saturating_sub(3 * bytes as u64) < floor {
             true => Err(AppendError::NoSpace { free, floor }),

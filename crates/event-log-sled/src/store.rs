@@ -19,25 +19,46 @@ use crate::{OpenError, barrier, directory, rows};
 
 /// The largest that sled knows. A leaf larger than a quarter of a segment would go to a blob file.
 const SEGMENT_BYTES: usize = 16 * 1_024 * 1_024;
+/// sled counts each access to a leaf, and looks for leaves to forget only after 64 accesses in one of 256 shards. A
+/// walk through large leaves has few accesses for each, and would keep gigabytes in memory whatever the cache's bound.
+/// So every value is accessed once more for so many of its bytes, which bounds what lingers to 64 MiB beyond the cache.
+const BYTES_PER_ACCESS: usize = 4 * 1_024;
+/// Longer than the ticks in which a file system tells time.
+const TICK_MAX: Duration = Duration::from_millis(2_100);
 /// How long to wait until threads of a store that was closed just now in this process let go of its file.
 const HANDOVER: Duration = Duration::from_secs(10);
 
-/// Rows that are written at once.
+/// Rows that are written at once. A later change of a row replaces an earlier one.
 #[derive(Default)]
-pub(crate) struct Writes(sled::Batch);
+pub(crate) struct Writes(Vec<Row>);
+
+/// A key, and a value unless the row is removed.
+type Row = (sled::IVec, Option<sled::IVec>);
 
 impl Writes {
     pub(crate) fn put(&mut self, key: &[u8], value: Vec<u8>) {
-        self.0.insert(key, value);
+        self.0.push((key.into(), Some(value.into())));
     }
 
     /// Puts a row in its sealed form.
     pub(crate) fn put_sealed(&mut self, key: &[u8], body: &[u8]) {
-        self.0.insert(key, rows::seal(key, body));
+        self.put(key, rows::seal(key, body));
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) {
-        self.0.remove(key);
+        self.0.push((key.into(), None));
+    }
+
+    /// The keys and sizes of values that count as several accesses.
+    fn large(&self) -> impl Iterator<Item = (sled::IVec, usize)> {
+        let sizes = self.0.iter().filter_map(|(key, value)| Some((key, value.as_ref()?.len())));
+        sizes.filter(|(_, bytes)| *bytes >= BYTES_PER_ACCESS).map(|(key, bytes)| (key.clone(), bytes))
+    }
+
+    /// The rows that are put.
+    #[cfg(test)]
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().filter_map(|(key, value)| Some((&**key, &**value.as_ref()?)))
     }
 }
 
@@ -106,9 +127,29 @@ impl Store {
 
     /// Writes rows, all or none, and returns once they are durable.
     pub(crate) fn write(&self, writes: Writes) -> Result<(), ReadError> {
-        self.db.apply_batch(writes.0).map_err(engine)?;
+        let large: Vec<(sled::IVec, usize)> = writes.large().collect();
+        self.apply(writes.0).map_err(engine)?;
         self.db.flush().map_err(engine)?;
-        self.sync_new_blobs().map_err(|error| ReadError::Engine(error.into()))
+        self.sync_new_blobs().map_err(|error| ReadError::Engine(error.into()))?;
+        large.iter().try_for_each(|(key, bytes)| self.count_accesses(key, *bytes))
+    }
+
+    fn apply(&self, rows: Vec<Row>) -> sled::Result<()> {
+        match <[Row; 1]>::try_from(rows) {
+            // One row is atomic by itself. As a batch it would cost two barriers: sled writes a batch's head apart.
+            Ok([(key, Some(value))]) => self.db.insert(key, value).map(drop),
+            Ok([(key, None)]) => self.db.remove(key).map(drop),
+            Err(rows) => {
+                let mut batch = sled::Batch::default();
+                for (key, value) in rows {
+                    match value {
+                        Some(value) => batch.insert(key, value),
+                        None => batch.remove(key),
+                    }
+                }
+                self.db.apply_batch(batch)
+            }
+        }
     }
 
     /// sled puts a leaf that is too large for a segment into a file of its own, and never syncs that. Our values are too
@@ -131,15 +172,29 @@ impl Store {
         }
         directory::sync(&path)?;
         if blobs > 0 {
-            tracing::warn!(blobs, "the engine uses blob files, which are synced one by one; appends are slower");
+            tracing::warn!(
+                blobs,
+                "the engine uses blob files, which are synced one by one; appends are slower"
+            );
         }
-        // A change while we synced has a later time, and is seen at the next barrier, which also is its own.
-        *seen = Some(changed);
+        // Times on disk go in ticks: another file may come in the same tick, and would not change the time any more. So
+        // only a time that has passed is remembered.
+        *seen = changed.elapsed().is_ok_and(|age| age > TICK_MAX).then_some(changed);
         Ok(())
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        Ok(self.db.get(key).map_err(engine)?.map(Bytes::from_owner))
+        let Some(value) = self.db.get(key).map_err(engine)? else { return Ok(None) };
+        self.count_accesses(key, value.len())?;
+        Ok(Some(Bytes::from_owner(value)))
+    }
+
+    /// Lets sled see that a value of so many bytes was touched, see [`BYTES_PER_ACCESS`].
+    fn count_accesses(&self, key: &[u8], bytes: usize) -> Result<(), ReadError> {
+        for _ in 0..bytes / BYTES_PER_ACCESS {
+            self.db.contains_key(key).map_err(engine)?;
+        }
+        Ok(())
     }
 
     /// The body of a sealed row. What is wrong with it is the inner error.
@@ -195,6 +250,9 @@ impl Store {
                 Some(read) => read,
                 None => return Some(Err(unknown_key(&key))),
             };
+            if let Err(error) = self.count_accesses(&key, value.len()) {
+                return Some(Err(error));
+            }
             let further = |number| self.get(&keys::chunk(first, number));
             (part == 0).then(|| Chunk::read(first, Bytes::from_owner(value), further))
         }))

@@ -6,6 +6,7 @@
 //!
 //! Any error or panic on the way is final: nothing is written any more, and all that waits is refused.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -126,9 +127,15 @@ impl Writer {
         let window = self.options.idempotency_window;
         let ground = Ground { view: &view, recent: &self.recent, store, window };
         let mut stage = Stage::new(&view, self.clock.now());
+        // The disk is asked once for a commit, and only if it has something new.
+        let is_roomy = Cell::new(false);
+        let room = || match is_roomy.get() {
+            true => Ok(()),
+            false => self.shared.has_room(bytes).inspect(|()| is_roomy.set(true)),
+        };
         let mut verdicts = Vec::with_capacity(requests.len());
         for Request { batch, answer, .. } in requests {
-            let verdict = stage.judge(batch, &ground, || self.shared.has_room(bytes))?;
+            let verdict = stage.judge(batch, &ground, room)?;
             verdicts.push((answer, verdict));
         }
         Ok((stage, verdicts))

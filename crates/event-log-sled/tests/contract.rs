@@ -1,5 +1,6 @@
 //! The engine keeps the contract that the in-memory model keeps.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests stop where they cannot go on, as tests do")]
 
 use std::sync::Arc;
 
@@ -16,13 +17,24 @@ struct Engine {
 }
 
 impl Engine {
-    fn new() -> Self {
+    /// Reads near the head are answered from memory.
+    fn warm() -> Self {
+        Engine::with_recent_bytes(1 << 20)
+    }
+
+    /// Every read goes to the store.
+    fn cold() -> Self {
+        Engine::with_recent_bytes(0)
+    }
+
+    fn with_recent_bytes(recent_bytes: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = SledOptions {
             idempotency_window: WINDOW,
             free_disk_bytes_min: 0,
             // Small, so that the cases meet rows of the index as well as what is in memory only.
             checkpoint_events: 17,
+            recent_bytes,
             ..SledOptions::new(directory.path().join("data"))
         };
         let clock = clock();
@@ -47,4 +59,10 @@ impl Harness for Engine {
     }
 }
 
-event_log::contract_tests!(Engine::new);
+mod from_memory {
+    event_log::contract_tests!(super::Engine::warm);
+}
+
+mod from_disk {
+    event_log::contract_tests!(super::Engine::cold);
+}

@@ -1,0 +1,180 @@
+//! The page of bytes in `migrations/` says what this crate writes, and a store of each earlier format opens.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use event_log::{
+    Batch, Clock, Data, Epoch, EpochStart, Epochs, Event, EventLog, Filter, IdempotencyKey, ManualClock,
+    NewEvent, PageLimit, Position, Timestamp, Topic,
+};
+use futures_executor::block_on;
+use uuid::Uuid;
+
+use crate::chunk::ChunkWriter;
+use crate::record::tests::{full, hex};
+use crate::rows::{self, Checkpoint, TopicRow};
+use crate::{SledLog, SledOptions, idempotency, keys, record};
+
+fn migrations_file(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// One row of every kind, by the name that the page gives it.
+fn examples() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
+    let (event, key) = full();
+    let sealed = |name, key: &[u8], body: &[u8]| (name, key.to_vec(), rows::seal(key, body));
+    let mut epochs = Epochs::first(Epoch::new(0x7f3a_9c1e));
+    epochs.begin(Epoch::new(0x0000_00b2), Position::new(200));
+    let checkpoint =
+        Checkpoint { indexed_through: event.position, newest_time: event.time, events: 300, bytes: 65_536 };
+    let topic = TopicRow {
+        topic: event.topic.clone(),
+        first: Some(Position::new(4)),
+        last: event.position,
+        events: 12,
+        bytes: 4_096,
+    };
+    let places = [4, 5, 300].map(Position::new);
+    let (first, places) = rows::encode_postings(&places).remove(0);
+    let (hash, entry) = idempotency::entry(&event, &key);
+    let mut chunk = ChunkWriter::default();
+    chunk.push(&event, Some(&key));
+    let (chunk_key, chunk) = chunk.finish().remove(0);
+    vec![
+        ("stamp", migrations::STAMP_KEY.to_vec(), migrations::KNOWN.to_be_bytes().to_vec()),
+        sealed("epochs", &keys::EPOCHS, &rows::encode_epochs(&epochs)),
+        sealed("checkpoint", &keys::CHECKPOINT, &checkpoint.encode()),
+        sealed("starts", &keys::STARTS, &7u64.to_be_bytes()),
+        ("chunk", chunk_key.to_vec(), chunk),
+        sealed("places", &keys::postings(2, first), &places),
+        sealed("topic", &keys::topic(2), &topic.encode()),
+        sealed("idempotency key", &keys::idempotency(&hash), &entry.encode()),
+        ("expiry", keys::expiry(entry.time, &hash).to_vec(), Vec::new()),
+    ]
+}
+
+#[test]
+fn the_page_of_bytes_shows_a_row_of_every_kind() {
+    let page = migrations_file("README.md");
+    for (name, key, value) in examples() {
+        let line = format!("{} {}", hex(&key), hex(&value));
+        assert!(page.contains(line.trim_end()), "README.md of migrations lacks the row of {name}:\n{line}");
+    }
+    let mut bytes = Vec::new();
+    let (event, key) = full();
+    record::encode(&event, Some(&key), &mut bytes);
+    assert!(page.contains(&hex(&bytes)), "README.md of migrations lacks the record:\n{}", hex(&bytes));
+}
+
+/// A store that holds the rows of a dump: lines of a key and a value in hexadecimal digits.
+fn load(dump: &str, data: &Path) {
+    std::fs::create_dir_all(data).unwrap();
+    let config = sled::Config::new().path(data.join("sled")).segment_size(16 << 20).flush_every_ms(None);
+    let db = config.open().unwrap();
+    for line in dump.lines().filter(|line| !line.starts_with('#')) {
+        let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+        db.insert(unhex(key), unhex(value)).unwrap();
+    }
+    db.flush().unwrap();
+}
+
+fn unhex(digits: &str) -> Vec<u8> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+/// Where the clock stood when the dump was written.
+fn moment() -> Timestamp {
+    Timestamp::from_micros(1_795_226_400_000_000)
+}
+
+/// What was published into the store of which a dump is kept.
+fn published() -> Vec<NewEvent> {
+    let full = full();
+    let first = NewEvent {
+        topic: full.0.topic,
+        event_type: full.0.event_type,
+        key: full.0.key,
+        origin: full.0.origin,
+        idempotency_key: Some(full.1),
+        data: full.0.data,
+    };
+    let plain = |topic: &str, data: &str| {
+        let data = Data::from(bytestring::ByteString::from(data));
+        NewEvent::new(Topic::parse(topic.to_owned()).unwrap(), data)
+    };
+    let keyed = NewEvent {
+        idempotency_key: Some(IdempotencyKey::parse("late").unwrap()),
+        ..plain("b", "after the checkpoint")
+    };
+    vec![first, plain("é.日本", "\u{1F680}\r\n"), plain("b", ""), plain("b", "2"), keyed]
+}
+
+#[test]
+fn a_store_of_version_1_opens_and_is_read_back_right() {
+    let directory = tempfile::tempdir().unwrap();
+    load(&migrations_file("fixtures/v0001.dump"), directory.path());
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(moment()));
+    let log = SledLog::open(SledOptions::new(directory.path()), clock).unwrap();
+
+    let starts = [EpochStart { epoch: Epoch::new(0x7f3a_9c1e), after: Position::ORIGIN }];
+    assert_eq!(log.bounds().epochs.starts(), starts);
+    let limit = PageLimit { events: 100, bytes: 1 << 20 };
+    let page = block_on(log.reader(Arc::new(Filter::everything())).read(Position::ORIGIN, limit)).unwrap();
+    let expected = published().into_iter().zip(1u64..).map(|(event, number)| {
+        Event::place(event, Position::new(number), moment(), Uuid::from_u128(u128::from(number)))
+    });
+    let read: Vec<Event> = page.events.iter().map(|event| Event::clone(event)).collect();
+    assert_eq!(read, expected.collect::<Vec<_>>());
+    log.verify().unwrap();
+
+    for index in [0, 4] {
+        let again = block_on(log.append(Batch::new(vec![published().remove(index)]))).unwrap().events[0];
+        assert_eq!((again.position.get(), again.duplicate), (index as u64 + 1, true));
+    }
+    assert_eq!(log.topics(None).len(), 3);
+}
+
+/// The dump is what this version writes: the same events make the same rows. A later format changes this test, not the
+/// dump.
+#[test]
+fn the_dump_of_the_newest_version_is_what_is_written() {
+    assert_eq!(migrations::KNOWN, 1);
+    let dump = migrations_file("fixtures/v0001.dump");
+    let rows: Vec<&str> = dump.lines().filter(|line| !line.starts_with('#')).collect();
+    let written = dump_rows();
+    assert_eq!(rows, written.iter().map(|line| line.trim_end()).collect::<Vec<_>>());
+}
+
+/// The rows of a store with these events, of which the last came after the checkpoint.
+fn dump_rows() -> Vec<String> {
+    let mut writes = std::collections::BTreeMap::new();
+    let mut put = |key: &[u8], value: Vec<u8>| drop(writes.insert(key.to_vec(), value));
+    put(&migrations::STAMP_KEY, migrations::KNOWN.to_be_bytes().to_vec());
+    let epochs = Epochs::first(Epoch::new(0x7f3a_9c1e));
+    put(&keys::EPOCHS, rows::seal(&keys::EPOCHS, &rows::encode_epochs(&epochs)));
+    put(&keys::STARTS, rows::seal(&keys::STARTS, &1u64.to_be_bytes()));
+    let mut catalog = crate::catalog::Catalog::default();
+    let mut chunks = [ChunkWriter::default(), ChunkWriter::default()];
+    for (new, number) in published().into_iter().zip(1u64..) {
+        let key = new.idempotency_key.clone();
+        let event = Event::place(new, Position::new(number), moment(), Uuid::from_u128(u128::from(number)));
+        let is_late = number == 5;
+        chunks[usize::from(is_late)].push(&event, key.as_ref());
+        if is_late {
+            continue;
+        }
+        catalog.add(&event.topic, event.position, event.time, event.weight());
+        if let Some(key) = key {
+            let (hash, row) = idempotency::entry(&event, &key);
+            put(&keys::idempotency(&hash), rows::seal(&keys::idempotency(&hash), &row.encode()));
+            put(&keys::expiry(row.time, &hash), Vec::new());
+        }
+    }
+    chunks.into_iter().flat_map(ChunkWriter::finish).for_each(|(key, value)| put(&key, value));
+    let mut checkpoint = crate::store::Writes::default();
+    catalog.put_checkpoint(&mut checkpoint);
+    checkpoint.rows().for_each(|(key, value)| put(key, value.to_vec()));
+    writes.iter().map(|(key, value)| format!("{} {}", hex(key), hex(value))).collect()
+}
