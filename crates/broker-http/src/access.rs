@@ -20,7 +20,7 @@ use actix_web::{Error, ResponseError, web};
 use url::{Host, Url};
 
 use crate::problem::Problem;
-use crate::server::State;
+use crate::state::State;
 
 /// The one path that answers everybody, for probes that know no name of ours.
 const OPEN_PATH: &str = "/healthz";

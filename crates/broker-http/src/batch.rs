@@ -12,7 +12,7 @@ use crate::json;
 use crate::problem::Problem;
 use crate::publish::{Answer, EXPECTED_ID, IDEMPOTENCY_KEY};
 use crate::query::Query;
-use crate::server::State;
+use crate::state::State;
 
 mod object;
 mod parse;

@@ -6,7 +6,7 @@ use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpResponse, web};
 
 use crate::problem::Problem;
-use crate::server::State;
+use crate::state::State;
 
 /// `GET /healthz`: the process answers.
 pub(crate) fn alive() -> Ready<HttpResponse> {

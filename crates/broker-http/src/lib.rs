@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod server;
+mod state;
 
 mod access;
 mod endpoint;
@@ -24,8 +25,10 @@ mod publish;
 
 mod accept;
 mod envelope;
+mod gap;
 mod pages;
 mod read;
+mod reading;
 mod sse;
 mod start;
 mod subscribe;

@@ -14,10 +14,11 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use crate::envelope;
+use crate::gap::gap_data;
 use crate::problem::Problem;
-use crate::read::{Reading, Until};
-use crate::server::State;
-use crate::subscribe::gap_data;
+use crate::reading::Reading;
+use crate::start::Until;
+use crate::state::State;
 
 /// A page that was read.
 struct Page {

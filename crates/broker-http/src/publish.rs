@@ -18,7 +18,7 @@ use crate::json;
 use crate::path::segment;
 use crate::problem::Problem;
 use crate::query::{Param, Query};
-use crate::server::State;
+use crate::state::State;
 
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub(crate) const EXPECTED_ID: &str = "perennial-expected-id";

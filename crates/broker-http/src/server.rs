@@ -6,8 +6,7 @@
 
 use std::future::ready;
 use std::net::TcpListener;
-use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody, None as NoBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
@@ -21,10 +20,11 @@ use actix_web_lab::middleware::CatchPanic;
 use broker::Broker;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{self, Origins};
+use crate::access;
 use crate::endpoint::Endpoint;
 use crate::options::{Options, StaticPage};
 use crate::problem::{self, Problem};
+use crate::state::State;
 use crate::{batch, health, publish, read, status, topics};
 
 /// A browser comes back on the same connection within this time.
@@ -40,25 +40,6 @@ const SHUTDOWN_SECONDS: u64 = 5;
 const OTHER_CONNECTIONS_MAX: usize = 10_000;
 /// Pages get nothing from elsewhere, and nobody may frame them.
 const PAGE_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
-
-/// What all requests share.
-pub(crate) struct State {
-    pub(crate) broker: Broker,
-    pub(crate) options: Options,
-    /// Cancelled when the server is to stop.
-    pub(crate) shutdown: CancellationToken,
-    /// Event streams that are open.
-    pub(crate) streams: AtomicUsize,
-    pub(crate) started: Instant,
-    pub(crate) origins: Origins,
-}
-
-impl State {
-    pub(crate) fn new(broker: Broker, options: Options, shutdown: CancellationToken) -> Self {
-        let origins = Origins::new(&options.allowed_origins);
-        State { broker, options, shutdown, streams: AtomicUsize::new(0), started: Instant::now(), origins }
-    }
-}
 
 /// Serves a broker until `shutdown` is cancelled: then it takes no more connections, ends every stream, lets running
 /// requests finish, and returns within 8 seconds.

@@ -8,10 +8,18 @@ use event_log::{EventId, Timestamp};
 
 use crate::problem::Problem;
 use crate::query::Query;
-use crate::read::Until;
 
 /// The names under which clients send a cursor in a query, `EventSource` polyfills among them.
 const CURSOR_NAMES: [&str; 3] = ["last_event_id", "lastEventId", "lastEventID"];
+
+/// Where a reading ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// Inclusive.
+    Id(EventId),
+    /// Exclusive.
+    Time(Timestamp),
+}
 
 /// The first that is present wins, and empty counts as absent: the header, the query's cursor, `from`, the head.
 pub(crate) fn asked_for(request: &HttpRequest, query: &Query) -> Result<Start, Problem> {

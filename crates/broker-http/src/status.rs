@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::json;
 use crate::problem::Problem;
 use crate::query::Query;
-use crate::server::State;
+use crate::state::State;
 
 #[derive(Serialize)]
 struct Status<'a> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::body::BodyStream;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use broker::{Events, Gap, Opened, Step, Subscription};
+use broker::{Events, Opened, Step, Subscription};
 use bytes::{Bytes, BytesMut};
 use event_log::limits::FRAME_PIECE_BYTES_MAX;
 use event_log::{EventId, Position, ReadError};
@@ -18,10 +18,11 @@ use rand::RngExt;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
+use crate::gap::gap_data;
 use crate::problem::Problem;
-use crate::read::Reading;
-use crate::server::State;
+use crate::reading::Reading;
 use crate::sse::{self, Frame, Framer, Pieces};
+use crate::state::State;
 
 /// How long a client waits before it comes back, in milliseconds: spread, so that not all come at once.
 const CLOSING_RETRY_MS: std::ops::RangeInclusive<u64> = 500..=5_000;
@@ -158,15 +159,6 @@ fn opening_blocks(state: &State, reading: &Reading, opened: &Opened, retry_ms: u
         sse::write_block(&mut buffer, "$open", Some(retry_ms), &data, Some(from));
     }
     (!buffer.is_empty()).then(|| buffer.into())
-}
-
-/// What a gap says, in every shape.
-pub(crate) fn gap_data(gap: &Gap, resumed_after: EventId) -> serde_json::Value {
-    json!({
-        "reason": gap.reason.as_str(),
-        "requested": gap.requested,
-        "resumed_after": resumed_after.to_string(),
-    })
 }
 
 impl Open {

@@ -9,7 +9,7 @@ use crate::json;
 use crate::path::segment;
 use crate::problem::Problem;
 use crate::query::{Param, Query};
-use crate::server::State;
+use crate::state::State;
 
 /// Every topic but the broker's own: no wildcard reaches those.
 const EVERY_TOPIC: &str = "**";
