@@ -129,8 +129,8 @@ impl Store {
     pub(crate) fn write(&self, writes: Writes) -> Result<(), ReadError> {
         let large: Vec<(sled::IVec, usize)> = writes.large().collect();
         self.apply(writes.0).map_err(engine)?;
-        self.db.flush().map_err(engine)?;
-        self.sync_new_blobs().map_err(|error| ReadError::Engine(error.into()))?;
+        self.db.flush().map_err(engine).map_err(barrier_failed)?;
+        self.sync_new_blobs().map_err(|error| barrier_failed(ReadError::Engine(error.into())))?;
         large.iter().try_for_each(|(key, bytes)| self.count_accesses(key, *bytes))
     }
 
@@ -362,6 +362,16 @@ pub(crate) const INDEX_DAMAGE: &str = "the index, which the next start makes ane
 
 fn unknown_key(key: &[u8]) -> ReadError {
     ReadError::Damaged(format!("the row {key:02x?} has a key that no row has"))
+}
+
+/// Says what failed, for the person who reads it in the log of a process that has stopped.
+fn barrier_failed(error: ReadError) -> ReadError {
+    match error {
+        ReadError::Engine(error) => {
+            ReadError::Engine(format!("the barrier after a write failed: {error}").into())
+        }
+        other => other,
+    }
 }
 
 fn engine(error: sled::Error) -> ReadError {

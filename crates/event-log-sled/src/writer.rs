@@ -4,9 +4,11 @@
 //! (group commit without a timer). Then, in this order: the view shows it, the tail moves, the answers leave. All
 //! answers wait for the barrier, refusals too, because a refusal may name an event of the same commit.
 //!
-//! Any error or panic on the way is final: nothing is written any more, and all that waits is refused.
+//! Any error or panic on the way is final: nothing is written any more, and all that waits is refused. What was being
+//! written is neither acknowledged nor refused.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -100,6 +102,9 @@ impl Writer {
     fn commit(&mut self, store: &Store, requests: Vec<Request>) -> Result<(), ReadError> {
         let bytes = requests.iter().map(|request| request.weight).sum();
         let (stage, verdicts) = self.judge(store, requests, bytes)?;
+        // If the write fails or panics, only the next start knows whether its events are in the log. So nobody is told
+        // either way: these answers are never sent, not even by a drop, and their connections break with the process.
+        let verdicts = ManuallyDrop::new(verdicts);
         let head = if stage.events.is_empty() {
             self.shared.view().catalog.head
         } else {
@@ -110,7 +115,7 @@ impl Writer {
             store.write(writes)?;
             self.show(stage)
         };
-        for (answer, verdict) in verdicts {
+        for (answer, verdict) in ManuallyDrop::into_inner(verdicts) {
             // Whoever went away in the meantime does not hear it; the append stands.
             drop(answer.send(verdict.map(|events| Receipt { events, head })));
         }
@@ -170,7 +175,9 @@ impl Writer {
             let catalog = &view.catalog;
             Testimony { epoch: view.epochs.current(), head: catalog.head, events: catalog.events }
         };
-        self.witness.write(testimony).map_err(|error| ReadError::Engine(error.into()))
+        self.witness
+            .write(testimony)
+            .map_err(|error| ReadError::Engine(format!("the witness cannot be made durable: {error}").into()))
     }
 
     /// Ends the tail, waits for the readers, lets go of the store, and of the directory last.

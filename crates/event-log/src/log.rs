@@ -37,7 +37,8 @@ use crate::{
 pub trait EventLog: Send + Sync + 'static {
     /// Appends a batch, all or nothing. Resolves once it is durable, with an entry for each event of the batch. An event
     /// whose idempotency key was used for the same content within the window is not appended again: its entry is the
-    /// first one's. A dropped future does not take the append back.
+    /// first one's. A dropped future does not take the append back. If the engine fails so that nobody can know whether the
+    /// batch is in the log, the future never resolves: the process is about to stop.
     fn append(&self, batch: Batch) -> BoxFuture<'static, Result<Receipt, AppendError>>;
 
     /// A reader of the events that a filter wants. It costs little and holds no place in the log.
