@@ -2,7 +2,7 @@
 //!
 //! The one idea: **a live subscriber is a replaying one whose cursor has reached the head.** Publisher and subscriber
 //! never meet; between them stands the log. [`Subscription::next`] is the only loop; what it reads comes from the
-//! events of the last moments in memory ([`hub`]) when the cursor is near the head, and from the log when it is not.
+//! events of the last moments in memory (`hub`) when the cursor is near the head, and from the log when it is not.
 //! There is no queue for a subscriber, so there is none that could overflow.
 //!
 //! Never here: bytes of a wire format, an engine's name, a wait that holds a publisher.

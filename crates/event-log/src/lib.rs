@@ -13,7 +13,7 @@ mod clock;
 mod error;
 mod event;
 mod filter;
-mod log;
+pub mod log;
 mod name;
 mod position;
 mod tail;

@@ -33,7 +33,7 @@ use crate::{
     Timestamp, Topic,
 };
 
-/// A durable log of events in one order. See the [module](self) for the rules.
+/// A durable log of events in one order. See [the module](crate::log) for the rules.
 pub trait EventLog: Send + Sync + 'static {
     /// Appends a batch, all or nothing. Resolves once it is durable, with an entry for each event of the batch. An event
     /// whose idempotency key was used for the same content within the window is not appended again: its entry is the
