@@ -9,7 +9,7 @@
 //!                            all it wants up to here
 //! ```
 //!
-//! Rules that hold for every engine, and that [`crate::contract`] tests on every engine:
+//! Rules that hold for every engine, and that the suite `event_log::contract` (a feature) tests on every engine:
 //!
 //! 1. An append resolves only once the whole batch would survive a power cut; before that no read, no page, no tail and
 //!    no count shows any of it. After an error nothing of it is in the log, ever.
