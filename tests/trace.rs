@@ -96,18 +96,21 @@ pub(crate) fn check(calls: &[Call<'_>], data: &Path, mark: &str, id: &str) -> Re
     let about = |call: &&Call<'_>| call.is_sent() && (call.carries_id(id) || call.arguments.contains(mark));
     let sent: Vec<&Call<'_>> = calls.iter().filter(about).collect();
     let first = sent.first().ok_or("nothing about it was ever sent")?;
-    let written = calls.iter().filter(|call| call.is_write_to(data) && call.arguments.contains(mark));
-    let last_write = written
-        .filter(|call| call.begins < first.begins)
-        .max_by_key(|call| call.returns)
-        .ok_or("it was sent before it was written to any file of the store")?;
-    let file = last_write.file();
-    let covered = calls.iter().any(|call| {
-        call.is_barrier_of(file) && call.begins > last_write.returns && call.returns < first.begins
-    });
-    if !covered {
+    // The engine may write an event again with its neighbours while the answer is on its way; the first copy that is
+    // behind a barrier makes it durable.
+    let written: Vec<&Call<'_>> = calls
+        .iter()
+        .filter(|call| call.is_write_to(data) && call.arguments.contains(mark) && call.begins < first.begins)
+        .collect();
+    let file = written.first().ok_or("it was sent before it was written to any file of the store")?.file();
+    let is_behind_a_barrier = |write: &&&Call<'_>| {
+        calls.iter().any(|call| {
+            call.is_barrier_of(write.file()) && call.begins > write.returns && call.returns < first.begins
+        })
+    };
+    let Some(file) = written.iter().find(is_behind_a_barrier).map(|write| write.file()) else {
         return Err(format!("it was sent at line {} without a barrier of {file}", first.begins + 1));
-    }
+    };
     directory_is_synced(calls, file, first.begins)?;
     let frames = sent.iter().filter(|call| call.arguments.contains(mark)).count();
     let in_json = format!("\\\"{id}\\\"");

@@ -4,7 +4,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use event_log::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX};
-use event_log::{Event, EventLog, Filter, LogReader, PageLimit, Position, ReadError};
+use event_log::{Event, EventLog, Filter, LogReader, Page, PageLimit, Position, ReadError};
+use futures_util::future::BoxFuture;
 
 use crate::hub::{Follow, Found, Hub, Memo, Recent};
 use crate::start::Opened;
@@ -22,8 +23,30 @@ pub struct Subscription {
     head_at_open: Position,
     live: bool,
     /// Only while it is behind the memory of recent events.
-    reader: Option<Box<dyn LogReader>>,
+    reading: Reading,
 }
+
+/// A reader of the log, and whether it is at work. A read that has begun is kept when the wait for it is dropped:
+/// somebody who looks at a clock now and then would otherwise throw away every read that takes longer.
+enum Reading {
+    Not,
+    Idle(Box<dyn LogReader>),
+    Begun(Position, ReadOfPage),
+}
+
+impl Reading {
+    /// Keeps a read where it outlives the wait for it, and returns what to wait for.
+    fn keep(&mut self, after: Position, read: ReadOfPage) -> &mut ReadOfPage {
+        *self = Reading::Begun(after, read);
+        match self {
+            Reading::Begun(_, read) => read,
+            Reading::Not | Reading::Idle(_) => unreachable!("it was set just above"),
+        }
+    }
+}
+
+/// A read of the page after a place; it gives the reader back.
+type ReadOfPage = BoxFuture<'static, (Box<dyn LogReader>, Result<Page, ReadError>)>;
 
 /// What comes next.
 pub enum Step {
@@ -66,7 +89,7 @@ impl Subscription {
             cursor: opened.from,
             head_at_open: opened.head,
             live: false,
-            reader: None,
+            reading: Reading::Not,
         }
     }
 
@@ -91,7 +114,7 @@ impl Subscription {
                 }
                 Found::CaughtUp(place) if self.live || place >= self.head_at_open => {
                     self.cursor = place;
-                    self.reader = None;
+                    self.reading = Reading::Not;
                     if !std::mem::replace(&mut self.live, true) {
                         return Ok(Step::Live(place));
                     }
@@ -126,9 +149,24 @@ impl Subscription {
     }
 
     async fn replay(&mut self) -> Result<Option<Events>, ReadError> {
-        let reader = self.reader.get_or_insert_with(|| self.log.reader(Arc::clone(&self.filter)));
-        let page = reader.read(self.cursor, LIMIT).await?;
+        let after = self.cursor;
+        let read = match std::mem::replace(&mut self.reading, Reading::Not) {
+            // A page after another place would be out of order: the cursor was moved by recent events meanwhile.
+            Reading::Begun(begun_after, read) if begun_after == after => read,
+            Reading::Idle(reader) => begin(reader, after),
+            _ => begin(self.log.reader(Arc::clone(&self.filter)), after),
+        };
+        let (reader, page) = self.reading.keep(after, read).await;
+        self.reading = Reading::Idle(reader);
+        let page = page?;
         self.cursor = page.next;
         Ok((!page.events.is_empty()).then_some(Events::Replayed(page.events)))
     }
+}
+
+fn begin(mut reader: Box<dyn LogReader>, after: Position) -> ReadOfPage {
+    Box::pin(async move {
+        let page = reader.read(after, LIMIT).await;
+        (reader, page)
+    })
 }

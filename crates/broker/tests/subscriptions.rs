@@ -9,7 +9,11 @@ use std::time::Duration;
 use broker::{Broker, Gap, GapReason, OnGap, Opened, Start, Step, Subscription};
 use event_log::contract::{WINDOW, clock, event, filter};
 use event_log::memory::MemoryLog;
-use event_log::{Batch, Epoch, EventId, EventLog, Filter, Position};
+use event_log::{
+    AppendError, Batch, Bounds, Epoch, EventId, EventLog, Filter, LogReader, Page, PageLimit, Pattern,
+    Position, ReadError, Receipt, Seek, TailWatch, Topic, TopicStats,
+};
+use futures_util::future::BoxFuture;
 
 fn broker() -> Broker {
     let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(clock(), WINDOW));
@@ -202,4 +206,79 @@ async fn follow_with_cuts(broker: &Broker, wanted: Filter, reader: usize) -> Vec
         }
     }
     unreachable!("the rounds do not end")
+}
+
+/// A log whose reads take a while, as from a busy disk, and are lost when nobody waits for them.
+struct SlowReads(Arc<dyn EventLog>);
+
+struct SlowReader(Box<dyn LogReader>);
+
+impl LogReader for SlowReader {
+    fn read(&mut self, after: Position, limit: PageLimit) -> BoxFuture<'_, Result<Page, ReadError>> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.0.read(after, limit).await
+        })
+    }
+
+    fn seek(&mut self, to: Seek) -> BoxFuture<'_, Result<Position, ReadError>> {
+        self.0.seek(to)
+    }
+}
+
+impl EventLog for SlowReads {
+    fn append(&self, batch: Batch) -> BoxFuture<'static, Result<Receipt, AppendError>> {
+        self.0.append(batch)
+    }
+
+    fn reader(&self, filter: Arc<Filter>) -> Box<dyn LogReader> {
+        match filter.patterns().is_empty() {
+            // The feeder's; it has no runtime to sleep on.
+            true => self.0.reader(filter),
+            false => Box::new(SlowReader(self.0.reader(filter))),
+        }
+    }
+
+    fn tail(&self) -> TailWatch {
+        self.0.tail()
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.0.bounds()
+    }
+
+    fn topics(&self, pattern: Option<&Pattern>) -> Vec<TopicStats> {
+        self.0.topics(pattern)
+    }
+
+    fn topic(&self, topic: &Topic) -> Option<TopicStats> {
+        self.0.topic(topic)
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        self.0.close()
+    }
+}
+
+/// Found with a heartbeat that was shorter than a read: each heartbeat threw the read away, and replay never went on.
+#[tokio::test]
+async fn a_read_that_outlasts_the_wait_for_it_is_not_begun_anew() {
+    let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(clock(), WINDOW));
+    let broker = Broker::start(Arc::new(SlowReads(log))).unwrap();
+    let (_, mut first) = subscribe(&broker, filter(&["a"]), Start::Latest).await;
+    for n in 0..3 {
+        publish(&broker, "a", &n.to_string()).await;
+    }
+    // Once one has seen them live, they are history to the next.
+    read(&mut first, 3).await;
+    drop(first);
+    let (_, mut subscription) = subscribe(&broker, filter(&["a"]), Start::Earliest).await;
+    let mut all = Vec::new();
+    for _ in 0..200 {
+        let step = tokio::time::timeout(Duration::from_millis(5), subscription.next()).await;
+        if let Ok(Ok(Step::Events(events))) = step {
+            all.extend(events.iter().map(|(event, _)| event.data.as_str().to_owned()));
+        }
+    }
+    assert_eq!(all, ["0", "1", "2"]);
 }
