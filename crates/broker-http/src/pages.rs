@@ -1,18 +1,24 @@
 //! The readings that end: a JSON page, with long polling, and NDJSON up to the head as it was.
+//!
+//! Both are written a little at a time, as their socket takes them: a page of ten thousand large events costs no more
+//! memory than one of ten.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::body::BodyStream;
-use actix_web::{HttpResponse, web};
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::{HttpResponse, HttpResponseBuilder, web};
 use broker::{Gap, Opened, Step};
 use bytes::Bytes;
-use event_log::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX};
-use event_log::{Epoch, Event, EventId, LogReader, PageLimit, Position, ReadError, Seek};
-use futures_util::stream;
+use event_log::limits::{JSON_PAGE_EVENTS_DEFAULT, PAGE_BYTES_MAX, PAGE_EVENTS_MAX};
+use event_log::{Event, EventId, LogReader, PageLimit, Position, ReadError, Seek};
+use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
+use crate::accept::Shape;
 use crate::envelope;
 use crate::gap::gap_data;
 use crate::problem::Problem;
@@ -20,54 +26,54 @@ use crate::reading::Reading;
 use crate::start::Until;
 use crate::state::State;
 
-/// A page that was read.
-struct Page {
-    events: Vec<Arc<Event>>,
-    next: Position,
+/// How often a long poll with an end looks whether the log has passed that end.
+const END_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The headers of a reading that ends.
+pub(crate) fn headers(shape: Shape) -> HttpResponseBuilder {
+    let content_type = if shape == Shape::Ndjson { "application/x-ndjson" } else { "application/json" };
+    let mut response = HttpResponse::Ok();
+    response.content_type(content_type).insert_header((CACHE_CONTROL, "no-store"));
+    response
 }
 
-/// `application/json`
-pub(crate) async fn answer_json(state: &State, reading: Reading) -> Result<HttpResponse, Problem> {
-    let opened = reading.open(state).await?;
-    let mut page = read_page(state, &reading, opened.from).await?;
-    // A gap is answered at once, whatever wait says.
-    if let Some(wait) = reading.wait.filter(|_| page.events.is_empty() && opened.gap.is_none()) {
-        let deadline = Instant::now() + wait;
-        while page.events.is_empty()
-            && wait_for_match(state, &reading, &opened, &mut page.next, deadline).await?
-        {
-            page = read_page(state, &reading, page.next).await?;
-        }
-    }
-    let body = write_page(state, &page, opened.gap.as_ref());
-    Ok(HttpResponse::Ok().content_type("application/json").body(body))
+/// Events that are taken from the log a page at a time.
+struct Pull {
+    reader: Box<dyn LogReader>,
+    read: VecDeque<Arc<Event>>,
+    /// Everything that is wanted up to here was read.
+    cursor: Position,
+    stop: Position,
+    left: usize,
+    is_at_end: bool,
 }
 
-/// Waits for an event that is wanted after `place`, which moves past what is not. False when the time is up, or nothing
-/// that may come could belong to the page.
-async fn wait_for_match(
-    state: &State,
-    reading: &Reading,
-    opened: &Opened,
-    place: &mut Position,
-    deadline: Instant,
-) -> Result<bool, Problem> {
-    if reading.until.is_some() && stop(state, reading).await? < state.broker.head() {
-        return Ok(false);
+impl Pull {
+    fn new(state: &State, reading: &Reading, after: Position, stop: Position, count: usize) -> Self {
+        let reader = state.broker.log().reader(Arc::clone(&reading.filter));
+        Pull { reader, read: VecDeque::new(), cursor: after, stop, left: count, is_at_end: false }
     }
-    let from = Opened { gap: None, from: *place, head: opened.head };
-    let mut subscription = state.broker.subscribe(Arc::clone(&reading.filter), &from);
-    loop {
-        match timeout_at(deadline, subscription.next()).await {
-            Err(_) => {
-                *place = subscription.settle();
-                return Ok(false);
+
+    /// Reads until there is an event, or nothing more.
+    async fn fill(&mut self) -> Result<(), ReadError> {
+        while self.read.is_empty() && !self.is_at_end {
+            if self.left == 0 || self.cursor >= self.stop {
+                self.is_at_end = true;
+                break;
             }
-            Ok(Ok(Step::Events(_))) => return Ok(true),
-            Ok(Ok(Step::Live(head))) => *place = head,
-            Ok(Ok(Step::Ended)) => return Ok(false),
-            Ok(Err(error)) => return Err(error.into()),
+            let limit = PageLimit { events: PAGE_EVENTS_MAX.min(self.left), bytes: PAGE_BYTES_MAX };
+            let page = self.reader.read(self.cursor, limit).await?;
+            self.is_at_end = page.at_head;
+            self.cursor = page.next.min(self.stop).max(self.cursor);
+            self.read.extend(page.events.into_iter().filter(|event| event.position <= self.stop));
+            self.left -= self.read.len();
         }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Option<Arc<Event>>, ReadError> {
+        self.fill().await?;
+        Ok(self.read.pop_front())
     }
 }
 
@@ -86,57 +92,123 @@ async fn stop(state: &State, reading: &Reading) -> Result<Position, Problem> {
     }
 }
 
-async fn read_page(state: &State, reading: &Reading, after: Position) -> Result<Page, Problem> {
-    let stop = stop(state, reading).await?;
-    let limit = reading.json_limit();
-    let mut reader = state.broker.log().reader(Arc::clone(&reading.filter));
-    let mut page = Page { events: Vec::new(), next: after };
-    let mut bytes = 0;
-    while page.events.len() < limit.events && bytes < limit.bytes && page.next < stop {
-        let left = PageLimit { events: limit.events - page.events.len(), bytes: limit.bytes - bytes };
-        let read = reader.read(page.next, left).await?;
-        page.next = read.next;
-        bytes += read.events.iter().map(|event| event.weight()).sum::<usize>();
-        page.events.extend(read.events.into_iter().filter(|event| event.position <= stop));
-        if read.at_head {
-            break;
+/// `application/json`
+pub(crate) async fn answer_json(state: web::Data<State>, reading: Reading) -> Result<HttpResponse, Problem> {
+    let end = stop(&state, &reading).await?;
+    let opened = reading.open(&state).await?;
+    let count = reading.limit.unwrap_or(JSON_PAGE_EVENTS_DEFAULT);
+    let mut pull = Pull::new(&state, &reading, opened.from, end, count);
+    pull.fill().await?;
+    // A gap is answered at once, whatever wait says.
+    if let Some(wait) = reading.wait.filter(|_| opened.gap.is_none()) {
+        let deadline = Instant::now() + wait;
+        while pull.read.is_empty() && wait_for_match(&state, &reading, &opened, &mut pull, deadline).await? {
+            let end = stop(&state, &reading).await?;
+            pull = Pull::new(&state, &reading, pull.cursor, end, count);
+            pull.fill().await?;
         }
     }
-    page.next = page.next.min(stop).max(after);
-    Ok(page)
-}
-
-fn write_page(state: &State, page: &Page, gap: Option<&Gap>) -> Vec<u8> {
-    let epochs = state.broker.epochs();
-    let mut body = b"{\"events\":[".to_vec();
-    for (index, event) in page.events.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        envelope::write(&mut body, event, epochs.current());
+    let mut page = JsonPage { pull, state, gap: opened.gap, part: Part::Begin };
+    let first = page.next().await?.unwrap_or_default();
+    if matches!(page.part, Part::Done) {
+        return Ok(headers(Shape::Json).body(first));
     }
-    let gap = gap.map(|gap| gap_data(gap, epochs.id(gap.resumed_after)));
-    let rest = json!({
-        "next": epochs.id(page.next).to_string(),
-        "head": epochs.id(state.broker.head()).to_string(),
-        "gap": gap,
+    let rest = stream::unfold(page, |mut page| async move {
+        let bytes = page.next().await.transpose()?;
+        Some((bytes.map_err(broken_off), page))
     });
-    body.extend_from_slice(b"],");
-    // The rest of the object, without its opening brace.
-    body.extend_from_slice(&rest.to_string().as_bytes()[1..]);
-    body
+    let body = stream::once(std::future::ready(Ok(first))).chain(rest);
+    Ok(headers(Shape::Json).body(BodyStream::new(body)))
 }
 
-/// A reading as NDJSON, written a page at a time as its socket takes it.
-struct Lines {
-    reader: Box<dyn LogReader>,
-    epoch: Epoch,
-    /// Lines before the first event.
-    opening: Option<Vec<u8>>,
-    read: VecDeque<Arc<Event>>,
-    cursor: Position,
-    stop: Position,
-    left: usize,
+/// Waits for an event that is wanted after the pull's cursor, which moves past what is not. False when the time is up, or
+/// nothing that may come could belong to the page.
+async fn wait_for_match(
+    state: &State,
+    reading: &Reading,
+    opened: &Opened,
+    pull: &mut Pull,
+    deadline: Instant,
+) -> Result<bool, Problem> {
+    let from = Opened { gap: None, from: pull.cursor, head: opened.head };
+    let mut subscription = state.broker.subscribe(Arc::clone(&reading.filter), &from);
+    loop {
+        let mut look = deadline;
+        if reading.until.is_some() {
+            if stop(state, reading).await? < state.broker.head() {
+                return Ok(false);
+            }
+            look = deadline.min(Instant::now() + END_CHECK_INTERVAL);
+        }
+        match timeout_at(look, subscription.next()).await {
+            Err(_) if look < deadline => {}
+            Err(_) => {
+                pull.cursor = subscription.settle().min(pull.stop).max(pull.cursor);
+                return Ok(false);
+            }
+            Ok(Ok(Step::Events(_))) => return Ok(true),
+            Ok(Ok(Step::Live(head))) => pull.cursor = head.min(pull.stop).max(pull.cursor),
+            Ok(Ok(Step::Ended)) => return Ok(false),
+            Ok(Err(error)) => return Err(error.into()),
+        }
+    }
+}
+
+/// A JSON page that is being written.
+struct JsonPage {
+    pull: Pull,
+    state: web::Data<State>,
+    gap: Option<Gap>,
+    part: Part,
+}
+
+enum Part {
+    Begin,
+    Events,
+    Done,
+}
+
+impl JsonPage {
+    async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let epochs = self.state.broker.epochs();
+        let mut body = Vec::new();
+        let mut separator: &[u8] = match self.part {
+            Part::Done => return Ok(None),
+            Part::Events => b",",
+            Part::Begin => b"{\"events\":[",
+        };
+        while body.len() < PAGE_BYTES_MAX {
+            let Some(event) = self.pull.next().await? else {
+                body.extend_from_slice(if matches!(self.part, Part::Begin) { separator } else { b"" });
+                self.part = Part::Done;
+                body.extend_from_slice(&self.rest());
+                break;
+            };
+            body.extend_from_slice(separator);
+            envelope::write(&mut body, &event, epochs.current());
+            (separator, self.part) = (b",", Part::Events);
+        }
+        Ok(Some(body.into()))
+    }
+
+    /// What follows the events.
+    fn rest(&self) -> Vec<u8> {
+        let epochs = self.state.broker.epochs();
+        let gap = self.gap.as_ref().map(|gap| gap_data(gap, epochs.id(gap.resumed_after)));
+        let rest = json!({
+            "next": epochs.id(self.pull.cursor).to_string(),
+            "head": epochs.id(self.state.broker.head()).to_string(),
+            "gap": gap,
+        });
+        // The end of the array, and the object without its opening brace.
+        [b"],", &rest.to_string().as_bytes()[1..]].concat()
+    }
+}
+
+/// The connection breaks: a reader must not take half a history for the whole.
+fn broken_off(error: ReadError) -> std::io::Error {
+    tracing::error!(%error, code = error.code(), "a reading breaks off because the log cannot be read");
+    std::io::Error::other(error)
 }
 
 /// `application/x-ndjson`
@@ -144,28 +216,28 @@ pub(crate) async fn answer_ndjson(
     state: web::Data<State>,
     reading: Reading,
 ) -> Result<HttpResponse, Problem> {
+    let end = stop(&state, &reading).await?;
     let opened = reading.open(&state).await?;
-    let lines = Lines {
-        reader: state.broker.log().reader(Arc::clone(&reading.filter)),
-        epoch: state.broker.epochs().current(),
-        opening: opened.gap.as_ref().map(|gap| gap_line(gap, state.broker.epochs().id(gap.resumed_after))),
-        read: VecDeque::new(),
-        cursor: opened.from,
-        stop: stop(&state, &reading).await?.min(opened.head),
-        left: reading.limit.unwrap_or(usize::MAX),
-    };
-    let body = stream::unfold(lines, |mut lines| async move {
-        match lines.next().await {
-            Ok(Some(bytes)) => Some((Ok(bytes), lines)),
-            Ok(None) => None,
-            Err(error) => {
-                // The connection breaks: a reader must not take half a history for the whole.
-                tracing::error!(%error, code = error.code(), "a reading breaks off because the log cannot be read");
-                Some((Err(std::io::Error::other(error)), lines))
+    let epochs = state.broker.epochs();
+    let opening = opened.gap.as_ref().map(|gap| gap_line(gap, epochs.id(gap.resumed_after)));
+    let count = reading.limit.unwrap_or(usize::MAX);
+    let pull = Pull::new(&state, &reading, opened.from, end.min(opened.head), count);
+    let epoch = epochs.current();
+    let body = stream::unfold((opening, pull), move |(opening, mut pull)| async move {
+        let mut lines = opening.unwrap_or_default();
+        while lines.len() < PAGE_BYTES_MAX {
+            match pull.next().await {
+                Ok(Some(event)) => {
+                    envelope::write(&mut lines, &event, epoch);
+                    lines.push(b'\n');
+                }
+                Ok(None) => break,
+                Err(error) => return Some((Err(broken_off(error)), (None, pull))),
             }
         }
+        (!lines.is_empty()).then(|| (Ok(Bytes::from(lines)), (None, pull)))
     });
-    Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(BodyStream::new(body)))
+    Ok(headers(Shape::Ndjson).body(BodyStream::new(body)))
 }
 
 fn gap_line(gap: &Gap, id: EventId) -> Vec<u8> {
@@ -173,33 +245,4 @@ fn gap_line(gap: &Gap, id: EventId) -> Vec<u8> {
         json!({ "type": "$gap", "id": id.to_string(), "data": gap_data(gap, id) }).to_string().into_bytes();
     line.push(b'\n');
     line
-}
-
-impl Lines {
-    async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
-        let mut buffer = self.opening.take().unwrap_or_default();
-        while buffer.len() < PAGE_BYTES_MAX {
-            if self.read.is_empty() && !self.read_more().await? {
-                break;
-            }
-            if let Some(event) = self.read.pop_front() {
-                envelope::write(&mut buffer, &event, self.epoch);
-                buffer.push(b'\n');
-            }
-        }
-        Ok((!buffer.is_empty()).then(|| buffer.into()))
-    }
-
-    /// False when there is no more.
-    async fn read_more(&mut self) -> Result<bool, ReadError> {
-        if self.left == 0 || self.cursor >= self.stop {
-            return Ok(false);
-        }
-        let limit = PageLimit { events: PAGE_EVENTS_MAX.min(self.left), bytes: PAGE_BYTES_MAX };
-        let page = self.reader.read(self.cursor, limit).await?;
-        self.cursor = page.next;
-        self.read.extend(page.events.into_iter().filter(|event| event.position <= self.stop));
-        self.left -= self.read.len();
-        Ok(true)
-    }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use actix_web::http::Method;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
 use event_log::limits::PATTERNS_MAX;
 use event_log::{EventId, Filter, PageLimit, Pattern, Position, Topic};
+use futures_util::stream;
 
 use crate::accept::{Shape, negotiate};
 use crate::problem::Problem;
@@ -72,7 +74,7 @@ pub(crate) async fn one_event(
         Some(event) => {
             let mut body = Vec::new();
             envelope::write(&mut body, event, broker.epochs().current());
-            Ok(HttpResponse::Ok().content_type("application/json").body(body))
+            Ok(pages::headers(Shape::Json).body(body))
         }
     }
 }
@@ -91,15 +93,16 @@ async fn answer(
     match shape {
         Shape::EventStream => subscribe::answer(request, state, reading).await,
         Shape::Ndjson => pages::answer_ndjson(state, reading).await,
-        Shape::Json => pages::answer_json(&state, reading).await,
+        Shape::Json => pages::answer_json(state, reading).await,
     }
 }
 
 /// HEAD is GET without the body, and ends: nothing is subscribed to.
 fn head_only(shape: Shape) -> HttpResponse {
-    match shape {
-        Shape::EventStream => subscribe::headers().finish(),
-        Shape::Ndjson => HttpResponse::Ok().content_type("application/x-ndjson").finish(),
-        Shape::Json => HttpResponse::Ok().content_type("application/json").finish(),
-    }
+    let mut response = match shape {
+        Shape::EventStream => subscribe::headers(),
+        Shape::Ndjson | Shape::Json => pages::headers(shape),
+    };
+    // A body of unknown length, which is left out on the way: a length of 0 would be a wrong answer.
+    response.streaming(stream::empty::<Result<Bytes, std::io::Error>>())
 }

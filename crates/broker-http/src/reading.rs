@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use actix_web::HttpRequest;
 use broker::{OnGap, Opened, Start};
-use event_log::limits::{
-    JSON_PAGE_BYTES_MAX, JSON_PAGE_EVENTS_DEFAULT, JSON_PAGE_EVENTS_MAX, TYPES_MAX, WAIT_SECONDS_MAX,
-};
-use event_log::{EventType, Filter, Origin, PageLimit, Pattern};
+use event_log::limits::{JSON_PAGE_EVENTS_MAX, TYPES_MAX, WAIT_SECONDS_MAX};
+use event_log::{EventType, Filter, Origin, Pattern};
 
 use crate::accept::Shape;
 use crate::problem::Problem;
@@ -107,10 +105,5 @@ impl Reading {
     /// Turns what was asked for into a place.
     pub(crate) async fn open(&self, state: &State) -> Result<Opened, Problem> {
         Ok(state.broker.open(&self.filter, &self.start, self.on_gap).await?)
-    }
-
-    /// How much one JSON page may hold.
-    pub(crate) fn json_limit(&self) -> PageLimit {
-        PageLimit { events: self.limit.unwrap_or(JSON_PAGE_EVENTS_DEFAULT), bytes: JSON_PAGE_BYTES_MAX }
     }
 }

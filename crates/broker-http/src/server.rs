@@ -13,7 +13,7 @@ use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
 use actix_web_lab::middleware::CatchPanic;
@@ -57,6 +57,9 @@ pub async fn serve(
         .workers(workers)
         .max_connections(connections_max)
         .tcp_nodelay(true)
+        // A client that closes its side is gone: a stream that waited for its next heartbeat to see that would hold its
+        // place meanwhile.
+        .h1_allow_half_closed(false)
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
@@ -138,6 +141,7 @@ fn nothing_there(request: &HttpRequest) -> HttpResponse {
 /// Makes answers uniform: HEAD has no body and ends, and an error that the framework made is a problem too.
 async fn uniform(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
     let is_head = request.method() == Method::HEAD;
+    let is_old = request.version() < Version::HTTP_11;
     let response = match next.call(request).await {
         Ok(response) => response,
         Err(error) => return Err(as_problem(error.as_response_error().status_code()).into()),
@@ -150,10 +154,18 @@ async fn uniform(request: ServiceRequest, next: Next<BoxBody>) -> Result<Service
         }
         false => response,
     };
-    Ok(match is_head && matches!(response.response().body().size(), BodySize::Stream) {
+    let is_stream = matches!(response.response().body().size(), BodySize::Stream);
+    let mut response = match is_head && is_stream {
         true => response.map_body(|_, _| NoBody::new().boxed()),
         false => response,
-    })
+    };
+    if is_old && is_stream {
+        // HTTP/1.0 has no chunks: the end of such a body is the end of the connection (RFC 9112, 6.1).
+        let head = response.response_mut().head_mut();
+        head.no_chunking(true);
+        head.set_connection_type(ConnectionType::Close);
+    }
+    Ok(response)
 }
 
 fn is_problem(response: &ServiceResponse<BoxBody>) -> bool {

@@ -42,8 +42,6 @@ pub const TYPES_MAX: usize = 64;
 pub const JSON_PAGE_EVENTS_MAX: usize = 10_000;
 /// Default events of one JSON page.
 pub const JSON_PAGE_EVENTS_DEFAULT: usize = 100;
-/// A JSON page ends early once its events weigh this much, so that a page costs bounded memory.
-pub const JSON_PAGE_BYTES_MAX: usize = 16 * MIB;
 /// Longest `wait=` of a JSON page, in seconds.
 pub const WAIT_SECONDS_MAX: u64 = 60;
 /// Longest query string, in bytes.
