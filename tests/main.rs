@@ -18,6 +18,8 @@ mod browser;
 mod clients;
 /// The binary's commands, settings and exit codes.
 mod command_line;
+/// What connections cost, and when they end.
+mod connections;
 /// kill -9 under load, in a loop, against a ledger.
 mod durability;
 /// How data is framed, and envelopes byte for byte.
