@@ -189,6 +189,7 @@ fn a_preflight_allows_what_clients_send() {
         "content-type",
         "idempotency-key",
         "perennial-expected-id",
+        "perennial-something-new",
     ];
     for (method, path) in [
         ("GET", "/v1/events?topic=t"),
@@ -211,5 +212,22 @@ fn a_preflight_allows_what_clients_send() {
         assert!(wanted.iter().all(|name| headers.iter().any(|header| header == name)), "{headers:?}");
         assert!(list("access-control-allow-methods").contains(&method.to_ascii_lowercase()), "{response}");
         assert!(list("allow").contains(&method.to_ascii_lowercase()), "{response}");
+    }
+}
+
+#[test]
+fn pages_that_may_speak_can_read_whether_the_broker_is_alive_and_nobody_is_refused() {
+    let broker = Broker::start();
+    for (origin, told) in
+        [("http://localhost:3000", Some("http://localhost:3000")), ("http://evil.com", None)]
+    {
+        for (method, status) in [("GET", 200), ("OPTIONS", 204)] {
+            let response = broker.send(&Request::new(method, "/healthz").header("Origin", origin));
+            assert_eq!(
+                (response.status, response.header("access-control-allow-origin")),
+                (status, told),
+                "{response}"
+            );
+        }
     }
 }

@@ -75,11 +75,41 @@ fn publish_ndjson_takes_more_lines_than_one_batch_holds() {
 }
 
 #[test]
+fn what_no_broker_takes_is_wrong_usage_before_one_is_asked() {
+    let long = "x".repeat(513);
+    for (arguments, cause) in [
+        (&["publish", "a..b"][..], "segment"),
+        (&["publish", "a b"], "white space"),
+        (&["publish", "a.*"], "pattern"),
+        (&["publish", "$broker.x"], "$"),
+        (&["publish", "t", "--type", "$x"], "type"),
+        (&["publish", "t", "--type", ""], "type"),
+        (&["publish", "t", "--key", ""], "--key"),
+        (&["publish", "t", "--origin", &long], "--origin"),
+        (&["publish", "t", "--idempotency-key", &long], "--idempotency-key"),
+        (&["publish", "t", "--ndjson", "--idempotency-key", &long[..500]], "--idempotency-key"),
+        (&["publish", "a b", "/no/such/file"], "white space"),
+        (&["subscribe", "a..b"], "segment"),
+        (&["subscribe", "a", "**.a"], "pattern"),
+        (&["subscribe", "x", "--from", "bogus"], "earliest"),
+        (&["subscribe", "x", "--from", "-0"], "earliest"),
+        (&["subscribe", "x", "--from", "-01"], "earliest"),
+        (&["subscribe", "x", "--from", "2026-01-31"], "RFC 3339"),
+        (&["subscribe", "x", "--from", ""], "earliest"),
+        (&[&["subscribe"][..], &["x"; 65]].concat(), "64"),
+    ] {
+        // Nobody listens there, so that only what is judged first can be the cause.
+        let mut command = command();
+        command.args(arguments).env("PERENNIAL_URL", "http://127.0.0.1:1");
+        assert_fails(&run(command, "x"), &[2], cause);
+    }
+}
+
+#[test]
 fn a_command_that_is_refused_exits_1_and_one_that_is_misspelt_2() {
     let broker = Broker::start();
-    assert_fails(&run(broker.command(&["publish", "a..b"]), "x"), &[1], "segment");
-    assert_fails(&run(broker.command(&["publish", "t", "--type", "$x"]), "x"), &[1], "type");
-    assert_fails(&run(broker.command(&["subscribe", "**.a"]), ""), &[1], "pattern");
+    assert_fails(&run(broker.command(&["publish", "t"]), &"x".repeat(256 * 1_024 + 1)), &[1], "max_data");
+    assert_fails(&run(broker.command(&["topics", "**.a"]), ""), &[1], "pattern");
     assert_fails(&run(broker.command(&["publish", "t", "/no/such/file"]), ""), &[1], "/no/such/file");
     for wrong in [
         &["publish"][..],

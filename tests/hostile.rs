@@ -322,7 +322,11 @@ fn json_inside_a_batch_is_judged_as_the_standard_says_and_kept_as_it_was() {
         match expect.as_str() {
             "accept" => assert_eq!(answer.status, 201, "{name}: {answer}"),
             "reject" => assert!(matches!(answer.status, 400 | 422), "{name}: {answer}"),
-            _ => assert!(matches!(answer.status, 201 | 400 | 422), "{name}: {answer}"),
+            // What JSON leaves to its readers, big numbers and halves of surrogate pairs, is kept if it is text at all.
+            _ => {
+                let status = if std::str::from_utf8(&bytes).is_ok() { 201 } else { 422 };
+                assert_eq!(answer.status, status, "{name}: {answer}");
+            }
         }
         if answer.status == 201 {
             let text =

@@ -183,6 +183,25 @@ fn every_endpoint_refuses_a_parameter_that_it_does_not_document() {
 }
 
 #[test]
+fn a_query_that_is_too_long_is_told_so() {
+    let broker = Broker::start();
+    for length in [60 * 1_024 + 1, 64 * 1_024 - 100] {
+        let query = format!("topic={}", "x".repeat(length - "topic=".len()));
+        let refused = broker.send(&Request::page(&format!("/v1/events?{query}")));
+        assert_eq!(refused.problem(414)["code"], "query-too-long");
+    }
+}
+
+#[test]
+fn sixty_four_of_the_longest_patterns_fit_into_one_query() {
+    let broker = Broker::start();
+    let pattern = |number: usize| format!("topic={number:0>3}{}", "x".repeat(509));
+    let query = |count: usize| (0..count).map(pattern).collect::<Vec<_>>().join("&");
+    assert_eq!(broker.send(&Request::page(&format!("/v1/events?{}", query(64)))).status, 200);
+    broker.send(&Request::page(&format!("/v1/events?{}", query(65)))).problem(400);
+}
+
+#[test]
 fn the_limit_of_data_is_a_setting() {
     let broker = Broker::with(&["--set", "max_data=1KiB"]);
     let body = "x".repeat(1_024);

@@ -210,6 +210,9 @@ fn the_accept_header_chooses_the_shape() {
         accept("text/event-stream"),
         accept("text/event-stream, */*;q=0.1"),
         accept("Text/Event-Stream"),
+        accept("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"),
+        accept("*"),
+        accept("text/event-stream, foo"),
     ] {
         assert!(status == 200 && kind.starts_with("text/event-stream"), "{status} {kind}");
     }
@@ -217,7 +220,8 @@ fn the_accept_header_chooses_the_shape() {
         let (status, kind) = accept(wanted);
         assert!(status == 200 && kind.starts_with(wanted), "{wanted}: {status} {kind}");
     }
-    for unsupported in ["text/html", "image/png", "application/xml"] {
+    assert!(accept("application/json;;").1.starts_with("application/json"));
+    for unsupported in ["text/html", "image/png", "application/xml", "foo"] {
         broker.send(&Request::new("GET", target).header("Accept", unsupported)).problem(406);
     }
 }

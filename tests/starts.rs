@@ -205,6 +205,7 @@ fn the_header_wins_over_the_query_and_the_query_over_from() {
     assert_reads(&broker, &format!("&last_event_id={}&from=latest", ids[1]), Some(""), &ALL[2..]);
     assert_reads(&broker, "&last_event_id=&from=-1", Some(""), &ALL[5..]);
     assert_reads(&broker, "&last_event_id=&from=", Some(""), &[]);
+    assert_reads(&broker, &format!("&last_event_id=&lastEventId={}", ids[3]), None, &ALL[4..]);
     // A cursor that is stale is not passed over in favour of a weaker wish.
     let (_, gap) = read(&broker, "&from=latest", Some(b"nonsense"));
     assert_eq!(gap["reason"], "malformed");

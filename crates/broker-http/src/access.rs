@@ -11,8 +11,8 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HOST, HeaderMap, HeaderName, HeaderValue,
-    ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, HOST,
+    HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
@@ -24,10 +24,17 @@ use crate::state::State;
 
 /// The one path that answers everybody, for probes that know no name of ours.
 const OPEN_PATH: &str = "/healthz";
-/// What a page may send.
-const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
-    "last-event-id, authorization, cache-control, content-type, idempotency-key, perennial-expected-id",
-);
+/// What a page may send, beside what begins with [`OWN_PREFIX`].
+const ALLOWED_HEADERS: [&str; 6] = [
+    "last-event-id",
+    "authorization",
+    "cache-control",
+    "content-type",
+    "idempotency-key",
+    "perennial-expected-id",
+];
+/// Headers of our own, those of later versions too: a page may send them to a broker that does not know them.
+const OWN_PREFIX: &str = "perennial-";
 /// What a page may read beside what every page may.
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("allow, location, retry-after");
 /// How long a browser may remember a preflight, in seconds.
@@ -57,9 +64,6 @@ pub(crate) async fn guard(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    if request.path() == OPEN_PATH {
-        return next.call(request).await;
-    }
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let judged = match request.app_data::<web::Data<State>>() {
         Some(state) => judge(request.headers(), authority.as_deref(), &state.origins),
@@ -67,6 +71,7 @@ pub(crate) async fn guard(
     };
     let cors = match judged {
         Ok(origin) => origin.map(|origin| Cors::new(origin, &request)),
+        Err(_) if request.path() == OPEN_PATH => None,
         Err(problem) => return Ok(request.into_response(problem.error_response())),
     };
     match (next.call(request).await, cors) {
@@ -168,6 +173,7 @@ fn is_same(a: &Url, b: &Url) -> bool {
 struct Cors {
     origin: HeaderValue,
     is_preflight: bool,
+    own_headers: Vec<HeaderName>,
     asks_private_network: bool,
 }
 
@@ -175,7 +181,8 @@ impl Cors {
     fn new(origin: HeaderValue, request: &ServiceRequest) -> Self {
         let is_preflight = request.method() == Method::OPTIONS;
         let asks = request.headers().get(REQUEST_PRIVATE_NETWORK).is_some_and(|value| value == "true");
-        Cors { origin, is_preflight, asks_private_network: asks }
+        let own_headers = if is_preflight { own_headers(request.headers()) } else { Vec::new() };
+        Cors { origin, is_preflight, own_headers, asks_private_network: asks }
     }
 
     fn tell(self, status: StatusCode, headers: &mut HeaderMap) {
@@ -188,12 +195,29 @@ impl Cors {
         if let Some(methods) = headers.get(ALLOW).cloned() {
             headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
         }
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
+        let allowed = ALLOWED_HEADERS.into_iter().chain(self.own_headers.iter().map(HeaderName::as_str));
+        if let Ok(allowed) = allowed.collect::<Vec<_>>().join(", ").parse() {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        }
         headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
         if self.asks_private_network {
             headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
         }
     }
+}
+
+/// The headers of our own that a preflight asks for, beside those that are always allowed.
+fn own_headers(headers: &HeaderMap) -> Vec<HeaderName> {
+    let asked = headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS);
+    let names = asked.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut own: Vec<HeaderName> = Vec::new();
+    for name in names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()) {
+        let is_new = !ALLOWED_HEADERS.contains(&name.as_str()) && !own.contains(&name);
+        if name.as_str().starts_with(OWN_PREFIX) && is_new {
+            own.push(name);
+        }
+    }
+    own
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ use crate::state::State;
 
 mod object;
 mod parse;
-mod surrogate;
 
 use parse::Limits;
 

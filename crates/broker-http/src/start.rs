@@ -23,8 +23,10 @@ pub(crate) enum Until {
 
 /// The first that is present wins, and empty counts as absent: the header, the query's cursor, `from`, the head.
 pub(crate) fn asked_for(request: &HttpRequest, query: &Query) -> Result<Start, Problem> {
-    let named: Vec<&str> = CURSOR_NAMES.into_iter().filter(|name| query.get(name).is_some()).collect();
+    let given = |name| query.get(name).filter(|value| !value.is_empty());
+    let named: Vec<&str> = CURSOR_NAMES.into_iter().filter(|name| given(name).is_some()).collect();
     if let [_, second, ..] = named[..] {
+        // One parameter that is given twice, whether its values are equal or not.
         let detail = format!("{} say the same; give one of them", named.join(" and "));
         return Err(Problem::bad_request("repeated-parameter", second, detail));
     }
@@ -34,11 +36,10 @@ pub(crate) fn asked_for(request: &HttpRequest, query: &Query) -> Result<Start, P
         request.headers().get_all("last-event-id").map(|value| value.as_bytes()).collect();
     // Several headers are one list (RFC 9110, 5.3), which is no id.
     let header = header.join(&b", "[..]);
-    let in_query = named.first().and_then(|name| query.get(name)).unwrap_or_default();
-    match (header.is_empty(), in_query.is_empty()) {
+    match (header.is_empty(), named.first().and_then(|name| given(name))) {
         (false, _) => Ok(Start::Cursor(header)),
-        (true, false) => Ok(Start::Cursor(in_query.as_bytes().to_vec())),
-        (true, true) => Ok(from),
+        (true, Some(in_query)) => Ok(Start::Cursor(in_query.as_bytes().to_vec())),
+        (true, None) => Ok(from),
     }
 }
 
@@ -132,7 +133,11 @@ mod tests {
         assert_eq!(asked("from=&lastEventID=", Some("")), Ok(Start::Latest));
         assert_eq!(asked("last_event_id=&from=earliest", Some("")), Ok(Start::Earliest));
         assert_eq!(asked("", Some("no id at all")), cursor("no id at all"));
+        assert_eq!(asked("last_event_id=&lastEventId=5", None), cursor("5"));
+        assert_eq!(asked("last_event_id=5&lastEventId=&lastEventID=", None), cursor("5"));
+        assert_eq!(asked("last_event_id=&lastEventId=&from=earliest", None), Ok(Start::Earliest));
         assert_eq!(asked("last_event_id=1&lastEventId=1", None), Err(400));
+        assert_eq!(asked("last_event_id=&lastEventId=1&lastEventID=2", None), Err(400));
         assert_eq!(
             asked("from=nonsense", Some("7")),
             Err(400),

@@ -44,8 +44,9 @@ pub const JSON_PAGE_EVENTS_MAX: usize = 10_000;
 pub const JSON_PAGE_EVENTS_DEFAULT: usize = 100;
 /// Longest `wait=` of a JSON page, in seconds.
 pub const WAIT_SECONDS_MAX: u64 = 60;
-/// Longest query string, in bytes.
-pub const QUERY_BYTES_MAX: usize = 64 * KIB;
+/// Longest query string, in bytes: room for the most patterns at their longest, and less than the 64 KiB at which HTTP
+/// libraries give up without a word of why.
+pub const QUERY_BYTES_MAX: usize = 60 * KIB;
 
 /// Events that a stream takes from the log at a time.
 pub const PAGE_EVENTS_MAX: usize = 512;

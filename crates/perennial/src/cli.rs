@@ -91,7 +91,7 @@ pub(crate) struct PublishArgs {
     /// KEY:LINE, so that the same file can be sent again
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
-    /// Every line is the data of one event
+    /// Every line is the data of one event, exactly as it is; a blank line is an event without text
     #[arg(long)]
     pub(crate) ndjson: bool,
     /// File to read; - or none is standard input

@@ -206,3 +206,50 @@ async fn a_foreign_page_publishes_nothing() {
     let open = call(&state, request("GET", OPEN_PATH).insert_header((ORIGIN, "https://evil.example"))).await;
     assert_eq!((open.status, open.header(ACCESS_CONTROL_ALLOW_ORIGIN)), (200, None));
 }
+
+#[actix_web::test]
+async fn everybody_is_told_that_the_broker_is_alive_and_pages_that_may_speak_can_read_it() {
+    let state = state_with(options());
+    for origin in ["http://localhost:3000", "https://app.example"] {
+        let told = call(&state, request("GET", OPEN_PATH).insert_header((ORIGIN, origin))).await;
+        assert_eq!((told.status, told.header(ACCESS_CONTROL_ALLOW_ORIGIN)), (200, Some(origin)));
+        assert_eq!(told.header(VARY), Some("Origin"));
+        let preflight = call(&state, request("OPTIONS", OPEN_PATH).insert_header((ORIGIN, origin))).await;
+        assert_eq!((preflight.status, preflight.header(ACCESS_CONTROL_ALLOW_ORIGIN)), (204, Some(origin)));
+        assert_eq!(preflight.header(ACCESS_CONTROL_ALLOW_METHODS), Some("GET, HEAD, OPTIONS"));
+    }
+    for (host, origin) in
+        [("localhost", "https://evil.example"), ("localhost", "null"), ("evil.example", "http://localhost")]
+    {
+        for (method, status) in [("GET", 200), ("OPTIONS", 204)] {
+            let asked =
+                request(method, OPEN_PATH).insert_header((HOST, host)).insert_header((ORIGIN, origin));
+            let told = call(&state, asked).await;
+            assert_eq!((told.status, told.header(ACCESS_CONTROL_ALLOW_ORIGIN)), (status, None), "{origin}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn headers_of_our_own_that_a_page_asks_for_are_allowed() {
+    let state = state_with(options());
+    let usual = ALLOWED_HEADERS.join(", ");
+    for (asked, told) in [
+        (&["perennial-new"][..], format!("{usual}, perennial-new")),
+        (
+            &["Perennial-New,x-other , perennial-b", "perennial-c"],
+            format!("{usual}, perennial-new, perennial-b, perennial-c"),
+        ),
+        (&["perennial-a,perennial-a, Perennial-Expected-Id"], format!("{usual}, perennial-a")),
+        (&["perennial-a b, perennial-\u{e9}, perennial-(x), perennial-a;b, *, perennial"], usual.clone()),
+        (&[], usual.clone()),
+    ] {
+        let preflight = request("OPTIONS", "/v1/events").insert_header((ORIGIN, "http://localhost"));
+        let name = "access-control-request-headers";
+        let preflight = asked.iter().fold(preflight, |request, value| {
+            request.append_header((name, HeaderValue::from_bytes(value.as_bytes()).unwrap()))
+        });
+        let answer = call(&state, preflight).await;
+        assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_HEADERS), Some(told.as_str()), "{asked:?}");
+    }
+}

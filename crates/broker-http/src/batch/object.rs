@@ -12,7 +12,7 @@ use serde::Deserializer;
 use serde::de::{Deserialize, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Form, surrogate};
+use super::Form;
 use crate::problem::Problem;
 
 const FIELDS: [&str; 6] = ["topic", "data", "type", "key", "origin", "idempotency_key"];
@@ -41,13 +41,13 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn problem(&self, error: &serde_json::Error, text: &str, form: Form) -> Problem {
+    pub(super) fn problem(&self, error: &serde_json::Error, form: Form) -> Problem {
         let number = self.number.get();
-        let problem = self.problem_of_object(error, text, form);
+        let problem = self.problem_of_object(error, form);
         if number > 0 { problem.with_line(number) } else { problem }
     }
 
-    fn problem_of_object(&self, error: &serde_json::Error, text: &str, form: Form) -> Problem {
+    fn problem_of_object(&self, error: &serde_json::Error, form: Form) -> Problem {
         let detail = describe(error, form);
         let field = self.field.get();
         if let Some(name) = self.unknown.take() {
@@ -56,7 +56,7 @@ impl Context {
         if let Some(field) = field.filter(|_| self.is_repeated.get()) {
             return Problem::bad_request("repeated-field", field, detail);
         }
-        if error.is_syntax() && surrogate::has_lone(before(error, text)) {
+        if error.is_syntax() && is_lone_surrogate(&detail) {
             return lone_surrogate(field.unwrap_or("name"));
         }
         match field {
@@ -70,11 +70,12 @@ impl Context {
     }
 }
 
-/// The text up to the place of an error.
-fn before<'a>(error: &serde_json::Error, text: &'a str) -> &'a str {
-    let line_start: usize =
-        text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-    &text[..text.floor_char_boundary((line_start + error.column()).min(text.len()))]
+/// Whether the parser stopped at half of a surrogate pair. Only its words tell: it has no other way to say which of its
+/// syntax errors it was.
+fn is_lone_surrogate(detail: &str) -> bool {
+    ["lone leading surrogate in hex escape", "unexpected end of hex escape"]
+        .iter()
+        .any(|words| detail.starts_with(words))
 }
 
 fn describe(error: &serde_json::Error, form: Form) -> String {

@@ -11,8 +11,8 @@ use event_log::{NewEvent, Topic};
 use serde::Deserializer;
 use serde::de::DeserializeSeed;
 
+use super::Form;
 use super::object::{Context, Element, Fields, List, lone_surrogate};
-use super::{Form, surrogate};
 use crate::body;
 use crate::problem::Problem;
 use crate::publish;
@@ -86,7 +86,7 @@ fn object(line: &str) -> Result<Fields<'_>, Problem> {
     let mut source = serde_json::Deserializer::from_str(line);
     let parsed = Element(&context).deserialize(&mut source);
     let ended = parsed.and_then(|fields| source.end().map(|()| fields));
-    ended.map_err(|error| context.problem(&error, line, Form::Ndjson))
+    ended.map_err(|error| context.problem(&error, Form::Ndjson))
 }
 
 fn document(text: &str, limits: Limits) -> Result<Vec<NewEvent>, Problem> {
@@ -103,7 +103,7 @@ fn document(text: &str, limits: Limits) -> Result<Vec<NewEvent>, Problem> {
     });
     let elements = ended.map_err(|error| match context.too_many.get() {
         true => too_many(limits),
-        false => context.problem(&error, text, Form::Json),
+        false => context.problem(&error, Form::Json),
     })?;
     let mut builder = Builder { limits, last_topic: None };
     let built = elements.into_iter().zip(1..);
@@ -159,14 +159,13 @@ fn missing(field: &'static str) -> Problem {
     Problem::bad_request("missing-field", field, detail)
 }
 
-/// A string is taken verbatim, any other JSON as its exact text.
+/// A string is taken verbatim, any other JSON as its exact text. Half of a surrogate pair is refused only in a string:
+/// elsewhere nothing has to be decoded, and an envelope embeds the same text when it was published alone.
 fn data_text(json: &str) -> Result<Cow<'_, str>, Problem> {
-    let has_escapes = json.contains('\\');
     match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(plain) if !has_escapes => Ok(Cow::Borrowed(plain)),
+        Some(plain) if !json.contains('\\') => Ok(Cow::Borrowed(plain)),
         // The text is JSON already, so all that can be wrong with the string is a lone surrogate.
         Some(_) => serde_json::from_str(json).map(Cow::Owned).map_err(|_| lone_surrogate("data")),
-        None if has_escapes && surrogate::has_lone(json) => Err(lone_surrogate("data")),
         None => Ok(Cow::Borrowed(json)),
     }
 }

@@ -7,11 +7,13 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 
 use anyhow::{Context, anyhow};
+use event_log::{EventType, IdempotencyKey, Invalid, Key, Origin, Topic};
 use reqwest::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 
 use super::http::{Refused, Server, accepted, block_on};
 use super::lines::Lines;
+use crate::WrongUsage;
 use crate::cli::PublishArgs;
 
 /// One event of a batch, as it is sent. The data is a JSON string, which the broker takes verbatim.
@@ -40,12 +42,48 @@ struct PublishedBatch {
 }
 
 pub(crate) fn run(args: &PublishArgs) -> anyhow::Result<()> {
+    check(args)?;
     let server = Server::new(&args.server)?;
     let input = open(args)?;
     match args.ndjson {
         true => block_on(publish_lines(args, &server, input)),
         false => block_on(publish_whole(args, &server, input)),
     }
+}
+
+/// Refuses what no broker takes, before one is asked.
+fn check(args: &PublishArgs) -> Result<(), WrongUsage> {
+    let topic = Topic::parse(args.topic.as_str()).map_err(|invalid| WrongUsage(invalid.to_string()))?;
+    if topic.is_reserved() {
+        return Err(WrongUsage(format!(
+            "topic {:?} starts with $, which only the broker's own topics do; name another one",
+            topic.as_str()
+        )));
+    }
+    flag("--type", args.event_type.as_deref(), EventType::parse_published)?;
+    flag("--key", args.key.as_deref(), Key::parse)?;
+    flag("--origin", args.origin.as_deref(), Origin::parse)?;
+    let key = args.idempotency_key.as_deref();
+    flag("--idempotency-key", key, IdempotencyKey::parse)?;
+    // Judged with the longest number that a line can have, so that none is refused in the middle of an input.
+    let longest = key.filter(|_| args.ndjson).map(|key| line_key(key, u64::MAX));
+    flag("--idempotency-key with the number of a line", longest.as_deref(), IdempotencyKey::parse)
+}
+
+fn flag<'a, T>(
+    name: &str,
+    value: Option<&'a str>,
+    parse: impl Fn(&'a str) -> Result<T, Invalid>,
+) -> Result<(), WrongUsage> {
+    match value.map(parse) {
+        Some(Err(invalid)) => Err(WrongUsage(format!("{name}: {invalid}"))),
+        _ => Ok(()),
+    }
+}
+
+/// The idempotency key of a line.
+fn line_key(key: &str, number: u64) -> String {
+    format!("{key}:{number}")
 }
 
 fn open(args: &PublishArgs) -> anyhow::Result<Box<dyn Read + Send>> {
@@ -110,7 +148,7 @@ async fn send(
             event_type: args.event_type.as_deref(),
             key: args.key.as_deref(),
             origin: args.origin.as_deref(),
-            idempotency_key: args.idempotency_key.as_ref().map(|key| format!("{key}:{number}")),
+            idempotency_key: args.idempotency_key.as_ref().map(|key| line_key(key, number)),
         };
         serde_json::to_writer(&mut body, &line)?;
         body.push(b'\n');

@@ -5,9 +5,12 @@
 //! not get better by trying again (a 4xx) ends it.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use event_log::limits::PATTERNS_MAX;
+use event_log::{EventId, Pattern, Timestamp};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
@@ -18,12 +21,13 @@ use super::http::{Server, accepted, block_on, innermost};
 use super::output::Output;
 use super::sse::{Frame, Parser};
 use crate::cli::SubscribeArgs;
-use crate::tell;
+use crate::{WrongUsage, tell};
 
 /// How long to wait before coming back, until the broker says otherwise.
 const RETRY_DEFAULT: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(args: &SubscribeArgs) -> anyhow::Result<()> {
+    check(args)?;
     let server = Server::new(&args.server)?;
     let mut subscription = Subscription {
         args,
@@ -36,6 +40,38 @@ pub(crate) fn run(args: &SubscribeArgs) -> anyhow::Result<()> {
         Err(error) if is_broken_pipe(&error) => Ok(()),
         ended => ended,
     }
+}
+
+/// Refuses what no broker takes, before one is asked.
+fn check(args: &SubscribeArgs) -> Result<(), WrongUsage> {
+    let count = args.patterns.len();
+    if count > PATTERNS_MAX {
+        return Err(WrongUsage(format!(
+            "there are {count} patterns; one subscription has 1 to {PATTERNS_MAX}"
+        )));
+    }
+    for pattern in &args.patterns {
+        Pattern::parse(pattern.as_str()).map_err(|invalid| WrongUsage(invalid.to_string()))?;
+    }
+    match args.from.as_deref() {
+        Some(from) if !is_place(from) => Err(WrongUsage(format!(
+            "--from is {from:?}; it is latest, earliest, -N for the last N events (from -1), an event id such as \
+             184467-7f3a9c1e, or an RFC 3339 time such as 2026-01-31T09:30:00Z"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a reading can begin there.
+fn is_place(text: &str) -> bool {
+    let is_count = text.strip_prefix('-').is_some_and(|digits| {
+        let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+        is_plain && digits.parse::<NonZeroU64>().is_ok()
+    });
+    is_count
+        || matches!(text, "latest" | "earliest")
+        || EventId::parse(text.as_bytes()).is_ok()
+        || Timestamp::parse_rfc3339(text).is_ok()
 }
 
 /// Nobody reads standard output any more: the work is done.
@@ -249,6 +285,37 @@ mod tests {
             [(400, false), (403, false), (404, false), (429, true), (500, true), (503, true)]
         {
             assert_eq!(may_pass(StatusCode::from_u16(status).unwrap()), passes, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_a_word_a_count_an_id_or_a_time() {
+        for place in [
+            "latest",
+            "earliest",
+            "-1",
+            "-18446744073709551615",
+            "0",
+            "41-7f3a9c1e",
+            "2026-01-31T09:30:00+02:00",
+        ] {
+            assert!(is_place(place), "{place}");
+        }
+        for other in [
+            "",
+            "bogus",
+            "Latest",
+            "-",
+            "-0",
+            "-01",
+            "--1",
+            "-1.5",
+            "+5",
+            "-18446744073709551616",
+            "1-x",
+            "2026-01-31",
+        ] {
+            assert!(!is_place(other), "{other}");
         }
     }
 }
