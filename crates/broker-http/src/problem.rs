@@ -80,14 +80,16 @@ impl Problem {
                 let refusal = Problem::new(StatusCode::PRECONDITION_FAILED, error.code(), detail);
                 Problem { last_id: Some(last_id.into()), ..refusal }
             }
-            AppendError::IdempotencyConflict { first, .. } => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                error.code(),
-                format!(
-                    "the idempotency key was used for other content by event {}; a new event needs a new key",
-                    epochs.id(*first)
-                ),
-            ),
+            AppendError::IdempotencyConflict { first, .. } => {
+                let by = match first {
+                    Some(first) => format!("event {}", epochs.id(*first)),
+                    None => "an earlier event of this batch".to_owned(),
+                };
+                let detail = format!(
+                    "the idempotency key was used for other content by {by}; a new event needs a new key"
+                );
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.code(), detail)
+            }
             AppendError::NoSpace { .. } => problem(StatusCode::INSUFFICIENT_STORAGE),
             AppendError::Overloaded => Problem::unavailable(error.code(), error.to_string(), 1),
             AppendError::Closed | AppendError::Engine(_) => {

@@ -1,4 +1,4 @@
-//! Reads from disk, on a thread that may block.
+//! Pages from disk, on a thread that may block.
 //!
 //! There are two ways to what a filter wants: along the index of its topics, which touches only the chunks that hold one
 //! of their events, or through all chunks. The index is taken when it promises to touch fewer events. Neither looks past
@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use event_log::{Event, Filter, Page, PageLimit, Position, ReadError, Seek, Timestamp, Topic, limits};
+use event_log::{Event, Filter, Page, PageLimit, Position, ReadError, Topic, limits};
 
 use crate::chunk::Chunk;
 use crate::keys::TopicNumber;
@@ -19,7 +19,7 @@ use crate::store::{Store, index_damaged};
 
 /// What it costs to go to an event along the index, in events passed by when walking through chunks.
 const INDEX_COST: u64 = 16;
-/// Places that are looked up together when a seek goes backwards along the index.
+/// Places that are looked up together along the index.
 const PLACES_AT_ONCE: usize = 256;
 
 /// One read, for one filter.
@@ -79,7 +79,7 @@ impl Read<'_> {
     }
 
     /// The head, and the way along the index if that is the shorter one.
-    fn begin(&self, resolved: &mut Resolved, way: Way) -> (Position, Option<Merge<'_>>) {
+    pub(crate) fn begin(&self, resolved: &mut Resolved, way: Way) -> (Position, Option<Merge<'_>>) {
         let view = self.shared.view();
         let catalog = &view.catalog;
         resolved.update(self.filter, &catalog.topics);
@@ -152,8 +152,7 @@ impl Read<'_> {
                 break;
             }
             let chunk = self.store.chunk_at(place)?;
-            let chunk = chunk
-                .ok_or_else(|| index_damaged(format!("it has the place {place}, which no event has")))?;
+            let chunk = chunk.ok_or_else(|| no_event_at(place))?;
             self.take(&chunk, filling, &mut topics, |record| {
                 let is_next = places.peek() == Some(&record.position());
                 if is_next {
@@ -163,7 +162,7 @@ impl Read<'_> {
                 is_next
             })?;
             if !filling.is_full() && through < place {
-                return Err(index_damaged(format!("it has the place {place}, which no event has")));
+                return Err(no_event_at(place));
             }
         }
         Ok(through)
@@ -208,169 +207,26 @@ impl Read<'_> {
         }
         Ok(())
     }
+}
 
-    pub(crate) fn seek(&self, resolved: &mut Resolved, to: Seek) -> Result<Position, ReadError> {
-        match to {
-            Seek::Time(time) => self.seek_time(time),
-            Seek::FirstOfTopicsAfter(after) => self.seek_first(resolved, after),
-            Seek::Last(count) => self.seek_last(resolved, count),
-        }
-    }
-
-    /// Halves the range of places until one chunk is left: times never decrease.
-    fn seek_time(&self, time: Timestamp) -> Result<Position, ReadError> {
-        let (head, oldest) = {
-            let view = self.shared.view();
-            (view.catalog.head, view.oldest)
-        };
-        let Some(oldest) = oldest else { return Ok(head) };
-        let (mut low, mut high) = (oldest.get(), head.get());
-        // The chunk that holds `low` begins before `time`, or is the first one; every chunk that begins after `high`
-        // begins at or after it.
-        while low < high {
-            let middle = low + (high - low).div_ceil(2);
-            match self.first_of_chunk(Position::new(middle))? {
-                Some((_, begins)) if begins < time => low = middle,
-                Some((first, _)) if first.get() > low => high = first.get() - 1,
-                _ => break,
-            }
-        }
-        for chunk in self.store.chunks(Position::new(low), head)? {
-            for record in chunk?.records() {
-                let record = record?;
-                if record.time() >= time && record.position() <= head {
-                    return Ok(record.position().just_before());
-                }
-            }
-        }
-        Ok(head)
-    }
-
-    fn first_of_chunk(&self, place: Position) -> Result<Option<(Position, Timestamp)>, ReadError> {
-        let Some(chunk) = self.store.chunk_at(place)? else { return Ok(None) };
-        chunk.records().next().transpose().map(|first| first.map(|record| (record.position(), record.time())))
-    }
-
-    fn seek_first(&self, resolved: &mut Resolved, after: Position) -> Result<Position, ReadError> {
-        let (head, merge) = {
-            let view = self.shared.view();
-            resolved.update(self.filter, &view.catalog.topics);
-            let merge =
-                resolved.topics().map(|topics| Merge::new(self.store, &view, topics, Way::After(after)));
-            (view.catalog.head, merge)
-        };
-        let first = match merge {
-            Some(mut merge) => {
-                merge.begin()?;
-                merge.next()?
-            }
-            None => self.first_in_chunks(after, head)?,
-        };
-        Ok(first.filter(|first| *first <= head).map_or(head, Position::just_before))
-    }
-
-    fn first_in_chunks(&self, after: Position, head: Position) -> Result<Option<Position>, ReadError> {
-        let mut topics = KnownTopics::new(self);
-        for chunk in self.store.chunks(Position::new(after.get().saturating_add(1)), head)? {
-            for record in chunk?.records() {
-                let record = record?;
-                if record.position() > after && topics.wanted(&record)?.is_some() {
-                    return Ok(Some(record.position()));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn seek_last(&self, resolved: &mut Resolved, count: u64) -> Result<Position, ReadError> {
-        let (head, merge) = self.begin(resolved, Way::Backwards);
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let found = match merge {
-            _ if count == 0 => None,
-            Some(merge) => self.last_by_index(merge, count)?,
-            None => self.last_by_chunks(count, head)?,
-        };
-        Ok(found.map_or(head, Position::just_before))
-    }
-
-    fn last_by_index(&self, mut merge: Merge<'_>, count: usize) -> Result<Option<Position>, ReadError> {
-        let (mut found, mut oldest) = (0, None);
-        merge.begin()?;
-        while found < count {
-            let mut places = Vec::new();
-            while places.len() < PLACES_AT_ONCE.min(count - found)
-                && let Some(place) = merge.next()?
-            {
-                places.push(place);
-            }
-            let Some(last) = places.last().copied() else { break };
-            if self.filter.is_by_topic_only() {
-                (found, oldest) = (found + places.len(), Some(last));
-                continue;
-            }
-            places.reverse();
-            let mut left = &places[..];
-            let mut wanted: Vec<Position> = Vec::new();
-            // One call looks at bounded bytes, so several may be needed.
-            while !left.is_empty() {
-                let mut filling = Filling::new(PageLimit { events: usize::MAX, bytes: usize::MAX });
-                let through = self.fetch(left, &mut filling)?;
-                wanted.extend(filling.events.iter().map(|event| event.position));
-                left = &left[left.partition_point(|place| *place <= through)..];
-            }
-            found += wanted.len();
-            oldest = wanted.first().copied().or(oldest);
-        }
-        Ok(oldest)
-    }
-
-    fn last_by_chunks(&self, count: usize, head: Position) -> Result<Option<Position>, ReadError> {
-        let mut topics = KnownTopics::new(self);
-        let (mut found, mut oldest, mut before) = (0, None, head);
-        while before > Position::ORIGIN
-            && let Some(chunk) = self.store.chunk_at(before)?
-        {
-            let wanted = self.wanted_places(&chunk, &mut topics)?;
-            if let Some(index) = wanted.len().checked_sub(count - found) {
-                return Ok(wanted.get(index).copied());
-            }
-            found += wanted.len();
-            oldest = wanted.first().copied().or(oldest);
-            before = chunk.first().just_before();
-        }
-        Ok(oldest)
-    }
-
-    fn wanted_places(&self, chunk: &Chunk, topics: &mut KnownTopics<'_>) -> Result<Vec<Position>, ReadError> {
-        let mut wanted = Vec::new();
-        for record in chunk.records() {
-            let record = record?;
-            let Some(topic) = topics.wanted(&record)? else { continue };
-            let is_wanted = self.filter.is_by_topic_only() || {
-                let event = record.event(record.texts_in(chunk.body()), Some(topic));
-                self.filter.wants_of_topic(&event.map_err(ReadError::Damaged)?)
-            };
-            if is_wanted {
-                wanted.push(record.position());
-            }
-        }
-        Ok(wanted)
-    }
+/// The index is wrong about a place.
+pub(crate) fn no_event_at(place: Position) -> ReadError {
+    index_damaged(format!("it has the place {place}, which no event has"))
 }
 
 /// Whether a topic is wanted, asked once for each topic that one read meets.
-struct KnownTopics<'a> {
+pub(crate) struct KnownTopics<'a> {
     read: &'a Read<'a>,
     known: HashMap<TopicNumber, Option<Topic>>,
 }
 
 impl<'a> KnownTopics<'a> {
-    fn new(read: &'a Read<'a>) -> Self {
+    pub(crate) fn new(read: &'a Read<'a>) -> Self {
         KnownTopics { read, known: HashMap::new() }
     }
 
     /// The record's topic, if it is wanted.
-    fn wanted(&mut self, record: &Record<'_>) -> Result<Option<Topic>, ReadError> {
+    pub(crate) fn wanted(&mut self, record: &Record<'_>) -> Result<Option<Topic>, ReadError> {
         let view = self.read.shared.view();
         let topics = &view.catalog.topics;
         let number = std::str::from_utf8(record.topic()).ok().and_then(|name| topics.number(name));

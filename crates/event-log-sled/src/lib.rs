@@ -2,7 +2,7 @@
 //!
 //! One thread writes (`writer`): it takes all appends that wait, judges them, stores them as chunks (`chunk`,
 //! `record`) in one batch, waits for the barrier (`barrier`), and only then shows them (`shared`) and answers.
-//! A few threads read from disk (`pool`, `cold`); what is new is answered from memory (`fresh`). All else on disk is
+//! A few threads read from disk (`pool`, `cold`, `seek`); what is new is answered from memory (`fresh`). All else on disk is
 //! made from the chunks and can be made anew (`catalog`, `idempotency`, `recovery`, `verify`).
 //!
 //! Invariants: nothing is visible before the barrier; after a failure nothing is written any more; no type of sled is in
@@ -18,6 +18,7 @@ mod fresh;
 mod merge;
 mod pool;
 mod reader;
+mod seek;
 
 mod catalog;
 mod idempotency;

@@ -16,8 +16,8 @@ use crate::store::Store;
 pub(crate) enum Way {
     /// The places after this one, oldest first, up to the head.
     After(Position),
-    /// The places from the head, newest first.
-    Backwards,
+    /// The places up to this one, newest first.
+    Through(Position),
 }
 
 /// One topic's places that were fetched; the last one comes next.
@@ -43,18 +43,21 @@ pub(crate) struct Merge<'a> {
 impl<'a> Merge<'a> {
     /// The places of these topics, as far as the view shows them.
     pub(crate) fn new(store: &'a Store, view: &View, topics: &[TopicNumber], way: Way) -> Self {
-        let after = match way {
-            Way::After(after) => after,
-            Way::Backwards => Position::ORIGIN,
+        let (after, through) = match way {
+            Way::After(after) => (after, Position::new(u64::MAX)),
+            Way::Through(through) => (Position::ORIGIN, through),
         };
         let catalog = &view.catalog;
         let wanted = topics.iter().filter(|topic| catalog.topics.row(**topic).last > after);
         let sources = wanted.map(|topic| {
             let recent = catalog.unindexed(*topic);
-            let recent = recent[recent.partition_point(|place| *place <= after)..].to_vec();
+            let from = recent.partition_point(|place| *place <= after);
+            let recent = recent[from..].iter().copied().take_while(|place| *place <= through).collect();
             let edge = match way {
                 Way::After(after) => after,
-                Way::Backwards => Position::new(catalog.indexed_through().get().saturating_add(1)),
+                Way::Through(through) => {
+                    Position::new(catalog.indexed_through().min(through).get().saturating_add(1))
+                }
             };
             Source { topic: *topic, recent, recent_taken: false, fetched: Vec::new(), edge }
         });
@@ -77,14 +80,14 @@ impl<'a> Merge<'a> {
     fn rank(&self, place: Position) -> u64 {
         match self.way {
             Way::After(_) => !place.get(),
-            Way::Backwards => place.get(),
+            Way::Through(_) => place.get(),
         }
     }
 
     fn place(&self, rank: u64) -> Position {
         match self.way {
             Way::After(_) => Position::new(!rank),
-            Way::Backwards => Position::new(rank),
+            Way::Through(_) => Position::new(rank),
         }
     }
 
@@ -120,7 +123,7 @@ impl<'a> Merge<'a> {
                     source.fetched = std::mem::take(&mut source.recent);
                 }
             }
-            Way::Backwards => {
+            Way::Through(_) => {
                 if !source.recent_taken {
                     source.recent_taken = true;
                     source.fetched = std::mem::take(&mut source.recent);

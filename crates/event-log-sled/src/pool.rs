@@ -1,6 +1,8 @@
 //! The threads that read from disk. sled blocks, so no read runs on a thread of the one who asks.
 //!
-//! The queue has no bound of its own: a reader has one read at a time, and a read whose asker went away is skipped.
+//! The queue has no bound of its own: a reader has one read at a time, and a read whose asker went away is skipped. It is
+//! fair because every job is short: one walks past a bounded number of bytes, and a longer read queues again. When the
+//! log closes, the reads in the queue are not worked off but refused.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::store::{Store, panic_text};
 /// One read.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// Starts the threads; they end when `shared.jobs` is taken away and what was in the queue is done.
+/// Starts the threads; they end when `shared.jobs` is taken away and what was in the queue is refused.
 pub(crate) fn start(shared: &Shared) -> std::io::Result<Vec<JoinHandle<()>>> {
     let (sender, jobs) = crossbeam_channel::unbounded::<Job>();
     *shared.jobs.write() = Some(sender);
@@ -53,6 +55,9 @@ fn attempt<T>(
     shared: &Shared,
     read: impl FnOnce(&Shared, &Store) -> Result<T, ReadError>,
 ) -> Result<T, ReadError> {
+    if !shared.takes_reads() {
+        return Err(ReadError::Closed);
+    }
     let store = shared.store()?;
     let result = catch_unwind(AssertUnwindSafe(|| read(shared, &store))).unwrap_or_else(|panic| {
         Err(ReadError::Damaged(format!("the engine panicked while it read: {}", panic_text(&*panic))))

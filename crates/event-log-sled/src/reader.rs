@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::catalog::Topics;
 use crate::keys::TopicNumber;
+use crate::seek::{Search, Sought};
 use crate::shared::Shared;
 use crate::{cold, pool};
 
@@ -86,10 +87,19 @@ impl LogReader for SledReader {
     }
 
     fn seek(&mut self, to: Seek) -> BoxFuture<'_, Result<Position, ReadError>> {
-        let (filter, resolved) = (Arc::clone(&self.filter), Arc::clone(&self.resolved));
-        pool::run(Arc::clone(&self.shared), move |shared, store| {
-            cold::Read { shared, store, filter: &filter }.seek(&mut resolved.lock(), to)
-        })
+        let mut search = Search::new(to, self.shared.view().catalog.head);
+        async move {
+            loop {
+                let (filter, resolved) = (Arc::clone(&self.filter), Arc::clone(&self.resolved));
+                let sought = pool::run(Arc::clone(&self.shared), move |shared, store| {
+                    cold::Read { shared, store, filter: &filter }.seek(&mut resolved.lock(), search)
+                });
+                match sought.await? {
+                    Sought::Found(place) => return Ok(place),
+                    Sought::GoOn(rest) => search = rest,
+                }
+            }
+        }
         .boxed()
     }
 }

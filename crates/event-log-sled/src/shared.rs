@@ -73,6 +73,11 @@ impl Shared {
         self.store.read().clone().ok_or(ReadError::Closed)
     }
 
+    /// Whether reads are still answered; no more once the log is closing.
+    pub(crate) fn takes_reads(&self) -> bool {
+        self.jobs.read().is_some()
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.store.read().is_none()
     }

@@ -113,10 +113,12 @@ impl Stage {
                     let IdempotencyRow { position, time, uuid, .. } = first;
                     draft.answers.push(Appended { position, time, uuid, duplicate: true });
                 }
-                (_, Some(first)) => {
-                    return Ok(Err(AppendError::IdempotencyConflict { index, first: first.position }));
+                (Some((hash, ..)), Some(first)) => {
+                    // What was drafted in this request has no place: it is refused with the rest.
+                    let first = (!draft.keys.contains_key(hash)).then_some(first.position);
+                    return Ok(Err(AppendError::IdempotencyConflict { index, first }));
                 }
-                (_, None) => self.draft_new(&mut draft, event, name),
+                (None, _) | (_, None) => self.draft_new(&mut draft, event, name),
             }
         }
         Ok(Ok(draft))

@@ -180,13 +180,14 @@ impl Writer {
             .map_err(|error| ReadError::Engine(format!("the witness cannot be made durable: {error}").into()))
     }
 
-    /// Ends the tail, waits for the readers, lets go of the store, and of the directory last.
+    /// Takes no more reads and ends the tail, waits for the reads that are under way, lets go of the store, and of the directory last.
     fn finish(self) {
         let Writer { shared, queue, readers, lock, .. } = self;
+        // From here on the readers refuse what waits in their queue.
+        shared.jobs.write().take();
         shared.end_tail();
         // Drops, and so refuses, what was not taken.
         drop(queue);
-        shared.jobs.write().take();
         for reader in readers {
             // Reads are guarded one by one; a reader's thread has nothing else that could panic.
             drop(reader.join());

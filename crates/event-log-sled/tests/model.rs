@@ -183,8 +183,9 @@ impl Pair {
                 Err(AppendError::IdempotencyConflict { index, first }),
                 Err(AppendError::IdempotencyConflict { index: index_of_model, first: first_of_model }),
             ) => {
-                assert_eq!(index, index_of_model);
-                let (engine, model) = self.orders(first, first_of_model);
+                assert_eq!((index, first.is_some()), (index_of_model, first_of_model.is_some()));
+                let (engine, model) =
+                    self.orders(first.unwrap_or_default(), first_of_model.unwrap_or_default());
                 assert_eq!(engine, model);
             }
             (engine, model) => panic!("the engine says {engine:?}, the model {model:?}"),

@@ -40,8 +40,9 @@ pub enum AppendError {
     IdempotencyConflict {
         /// Which event of the batch, from 0.
         index: usize,
-        /// The event that carries the key already.
-        first: Position,
+        /// The event that carries the key already; `None` if that is an earlier one of this batch, which has no place
+        /// because the whole batch was refused.
+        first: Option<Position>,
     },
     /// Too little room is left where the log lives.
     #[error("only {free} bytes are free where the log lives; at least {floor} must stay free")]

@@ -117,7 +117,9 @@ impl Shared {
             match earlier.filter(|(_, first)| first.time > now.saturating_sub(self.window)) {
                 Some((same, first)) if *same == event => answers.push(Appended { duplicate: true, ..*first }),
                 Some((_, first)) => {
-                    return Err(AppendError::IdempotencyConflict { index, first: first.position });
+                    let of_batch = name.as_ref().is_some_and(|name| seen.contains_key(name));
+                    let first = (!of_batch).then_some(first.position);
+                    return Err(AppendError::IdempotencyConflict { index, first });
                 }
                 None => {
                     let appended = Appended {

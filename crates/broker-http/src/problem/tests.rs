@@ -23,7 +23,7 @@ fn each_error_of_an_append_has_its_status() {
     let first = Position::new(7);
     for (error, status, retry) in [
         (AppendError::ExpectedMismatch { last: Some(first) }, 412, false),
-        (AppendError::IdempotencyConflict { index: 0, first }, 422, false),
+        (AppendError::IdempotencyConflict { index: 0, first: Some(first) }, 422, false),
         (AppendError::NoSpace { free: 1, floor: 2 }, 507, false),
         (AppendError::Overloaded, 503, true),
         (AppendError::Closed, 503, true),
@@ -41,6 +41,13 @@ fn a_mismatch_names_the_newest_event_or_says_that_there_is_none() {
     let last_id = |last| Problem::append(&AppendError::ExpectedMismatch { last }, &epochs()).last_id;
     assert_eq!(last_id(Some(Position::new(7))).as_deref(), Some("7-7f3a9c1e"));
     assert_eq!(last_id(None).as_deref(), Some("0"));
+}
+
+#[test]
+fn a_conflict_names_the_event_that_has_the_key_unless_it_was_refused_too() {
+    let refused = |first| Problem::append(&AppendError::IdempotencyConflict { index: 1, first }, &epochs());
+    assert!(refused(Some(Position::new(7))).detail.contains("by event 7-7f3a9c1e;"));
+    assert!(refused(None).detail.contains("by an earlier event of this batch;"));
 }
 
 #[test]
