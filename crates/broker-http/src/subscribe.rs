@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::body::BodyStream;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpResponse, HttpResponseBuilder, web};
 use broker::{Events, Opened, Step, Subscription};
 use bytes::{Bytes, BytesMut};
 use event_log::limits::FRAME_PIECE_BYTES_MAX;
@@ -37,11 +37,7 @@ pub(crate) fn headers() -> HttpResponseBuilder {
     response
 }
 
-pub(crate) async fn answer(
-    _request: &HttpRequest,
-    state: web::Data<State>,
-    reading: Reading,
-) -> Result<HttpResponse, Problem> {
+pub(crate) async fn answer(state: web::Data<State>, reading: Reading) -> Result<HttpResponse, Problem> {
     let Some(place) = StreamPlace::take(&state) else {
         tracing::warn!(streams_max = state.options.streams_max, "an event stream was turned away");
         return Ok(overloaded());
