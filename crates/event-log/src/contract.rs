@@ -10,10 +10,14 @@ use bytestring::ByteString;
 use futures_executor::block_on;
 
 use crate::{
-    AppendError, Batch, Clock, Data, EpochStart, Epochs, Event, EventId, EventLog, EventType, Expected,
-    Filter, IdempotencyKey, Key, ManualClock, NewEvent, Origin, PageLimit, Pattern, Position, Receipt, Seek,
-    Timestamp, Topic,
+    AppendError, Batch, Clock, Cursor, Data, EpochStart, Epochs, Event, EventId, EventLog, EventType,
+    Expected, Filter, IdempotencyKey, Key, ManualClock, NewEvent, Origin, PageLimit, Pattern, Position,
+    Receipt, Seek, Timestamp, Topic,
 };
+
+mod removals;
+
+pub use removals::*;
 
 /// How long the engines under test keep idempotency keys.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -56,26 +60,51 @@ fn append_expecting(log: &dyn EventLog, event: NewEvent, expected: Expected) -> 
     block_on(log.append(Batch { events: vec![event], expected: Some(expected) }))
 }
 
-/// Reads all pages after a place, checking each, and returns the events.
+/// Reads all pages after a place, checking each, and returns the events. Nothing that was removed is missed: it knows of
+/// all removals up to now.
 pub fn read_all(log: &dyn EventLog, filter: Filter, after: Position, limit: PageLimit) -> Vec<Arc<Event>> {
+    let (events, gaps) = read_from(log, filter, Cursor { position: after, removals: log.removals() }, limit);
+    assert!(gaps.is_empty(), "nothing is removed meanwhile");
+    events
+}
+
+/// Reads all pages after a cursor, checking each, and returns the events and where each gap ended.
+pub fn read_from(
+    log: &dyn EventLog,
+    filter: Filter,
+    after: Cursor,
+    limit: PageLimit,
+) -> (Vec<Arc<Event>>, Vec<Position>) {
     let mut reader = log.reader(Arc::new(filter.clone()));
-    let mut cursor = after;
-    let mut all: Vec<Arc<Event>> = Vec::new();
+    let mut known = after.removals;
+    let mut cursor = after.position;
+    let after = after.position;
+    let (mut all, mut gaps): (Vec<Arc<Event>>, Vec<Position>) = (Vec::new(), Vec::new());
     loop {
-        let page = block_on(reader.read(cursor, limit)).expect("a page");
+        let page =
+            block_on(reader.read(Cursor { position: cursor, removals: known }, limit)).expect("a page");
+        assert!(page.next.removals >= known, "a reader never forgets a removal");
+        known = page.next.removals;
+        if page.gap {
+            assert!(page.events.is_empty() && page.next.position >= cursor);
+            cursor = page.next.position;
+            gaps.push(cursor);
+            continue;
+        }
         assert!(page.events.len() <= limit.events, "a page of {} events", page.events.len());
         for event in &page.events {
             assert!(filter.wants(event), "{event:?} is not wanted");
             assert!(event.position > cursor, "{} does not come after {cursor}", event.position);
-            assert!(event.position <= page.next, "the page's next is before its last event");
+            assert!(event.position <= page.next.position, "the page's next is before its last event");
             cursor = event.position;
         }
-        assert!(page.next >= cursor && (page.at_head || page.next > after || !page.events.is_empty()));
-        cursor = page.next;
+        let next = page.next.position;
+        assert!(next >= cursor && (page.at_head || next > after || !page.events.is_empty()));
+        cursor = next;
         all.extend(page.events);
         if page.at_head {
             assert!(cursor >= log.bounds().head || log.bounds().head > after);
-            return all;
+            return (all, gaps);
         }
     }
 }
@@ -90,7 +119,9 @@ fn texts(events: &[Arc<Event>]) -> Vec<&str> {
 }
 
 fn seek(log: &dyn EventLog, filter: Filter, to: Seek) -> Position {
-    block_on(log.reader(Arc::new(filter)).seek(to)).expect("a place")
+    let cursor = block_on(log.reader(Arc::new(filter)).seek(to)).expect("a place");
+    assert_eq!(cursor.removals, log.removals());
+    cursor.position
 }
 
 /// A new log holds nothing, and its head is the origin.
@@ -176,7 +207,7 @@ pub fn a_page_moves_past_what_does_not_match(harness: &mut dyn Harness) {
     append(&*log, vec![event("wanted", "1")]);
     let last = append(&*log, (0..100).map(|n| event("other", &n.to_string())).collect()).head;
     let mut reader = log.reader(Arc::new(filter(&["wanted"])));
-    let mut cursor = Position::ORIGIN;
+    let mut cursor = Cursor::default();
     loop {
         let page = block_on(reader.read(cursor, PageLimit { events: 10, bytes: 1_000 })).expect("a page");
         cursor = page.next;
@@ -184,7 +215,7 @@ pub fn a_page_moves_past_what_does_not_match(harness: &mut dyn Harness) {
             break;
         }
     }
-    assert_eq!(cursor, last);
+    assert_eq!(cursor.position, last);
 }
 
 /// Types and origins filter, and a wildcard never reaches the broker's own topics.
@@ -486,6 +517,15 @@ macro_rules! contract_tests {
             concurrent_duplicates_wait_for_the_first
             the_tail_is_a_level
             a_closed_log_refuses
+            a_trim_removes_the_oldest_and_no_other
+            a_log_that_was_emptied_goes_on_where_it_was
+            readers_are_told_of_what_was_trimmed
+            a_reader_under_way_is_told_in_the_middle
+            keys_and_last_places_outlive_the_events
+            superseded_events_go_without_a_gap
+            old_tombstones_go_and_are_a_gap
+            trims_and_compaction_go_together
+            a_reader_beside_removals_has_an_exact_ledger
         );
     };
     (@each $new:expr; $($case:ident)*) => {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod archive;
 mod clock;
 mod error;
 mod event;
@@ -16,6 +17,7 @@ mod filter;
 pub mod log;
 mod name;
 mod position;
+mod removal;
 mod tail;
 mod topic;
 
@@ -26,14 +28,17 @@ pub mod contract;
 #[cfg(feature = "memory")]
 pub mod memory;
 
+pub use archive::{ArchivedKey, ArchivedTopic, Item};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use error::{AppendError, EngineError, Invalid, ReadError};
 pub use event::{Event, NewEvent};
 pub use filter::Filter;
 pub use log::{
-    Appended, Batch, Bounds, EventLog, Expected, LogReader, Page, PageLimit, Receipt, Seek, TopicStats,
+    Appended, Batch, Bounds, EventLog, Expected, LogReader, Page, PageLimit, Receipt, Resumed, Seek,
+    TopicStats,
 };
 pub use name::{Data, EventType, IdempotencyKey, Key, Origin};
 pub use position::{Epoch, EpochStart, Epochs, EventId, Position};
+pub use removal::{Cursor, Keep, Removal, Removals, Removed};
 pub use tail::{Tail, TailClosed, TailWatch};
 pub use topic::{Pattern, Topic};

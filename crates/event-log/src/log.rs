@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!    removed        kept, durable, visible to every reader             not yet durable,
-//!   (planned)                                                          visible to nobody
+//!                                                                      visible to nobody
 //! |- - - - - - -|==========================================|............|
 //! origin        oldest                                     head         what the writer holds
 //!                          ^ cursor: a reader has seen
@@ -19,6 +19,9 @@
 //!    filter skipped.
 //! 4. Idempotency keys and expected ids are judged where the order is made, so that two publishers cannot both win.
 //! 5. What is read after reopening is what was durable before, with the same positions, times and uuids.
+//! 6. A removal resolves once it would survive a power cut; what it removed never comes back. A reader whose cursor lies
+//!    before a trimmed event of a topic that it wants is told once, before it gets anything that lies behind; what was
+//!    superseded is silent. A topic's last place and its idempotency keys outlive its events.
 //!
 //! Left out on purpose: callbacks (a log that pushes needs a queue for each reader), transactions over several appends,
 //! creation of topics, iterators with lifetimes, and arithmetic on positions.
@@ -29,8 +32,8 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::{
-    AppendError, Epochs, Event, EventId, Filter, NewEvent, Pattern, Position, ReadError, TailWatch,
-    Timestamp, Topic,
+    AppendError, Cursor, Epochs, Event, EventId, Filter, NewEvent, Pattern, Position, ReadError, Removal,
+    Removals, Removed, TailWatch, Timestamp, Topic,
 };
 
 /// A durable log of events in one order. See [the module](crate::log) for the rules.
@@ -43,6 +46,20 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// A reader of the events that a filter wants. It costs little and holds no place in the log.
     fn reader(&self, filter: Arc<Filter>) -> Box<dyn LogReader>;
+
+    /// Removes events, in one step of bounded work: whoever wants all of it gone calls again while there is
+    /// [`Removed::more`]. Resolves once what was removed cannot come back; by then no read shows it. Topics that are not
+    /// known, and what is gone already, are not an error. A dropped future does not take the step back.
+    fn remove(&self, removals: Vec<Removal>) -> BoxFuture<'static, Result<Removed, ReadError>>;
+
+    /// What these removals would remove, one after the other, if each was carried out to its end.
+    fn removable(&self, removals: Vec<Removal>) -> BoxFuture<'static, Result<Removed, ReadError>>;
+
+    /// How many removals were carried out. It has grown before any read misses what a removal took.
+    fn removals(&self) -> Removals;
+
+    /// How many events are kept after a place. Removed events that lie near the place may be counted.
+    fn count_after(&self, place: Position) -> u64;
 
     /// The newest durable place, to wait for.
     fn tail(&self) -> TailWatch;
@@ -63,11 +80,17 @@ pub trait EventLog: Send + Sync + 'static {
 
 /// Reads the events that one filter wants. What it learned of the filter (which topics match) it keeps between reads.
 pub trait LogReader: Send {
-    /// The events after a place, up to the head, as far as the limit allows. Never waits for new ones.
-    fn read(&mut self, after: Position, limit: PageLimit) -> BoxFuture<'_, Result<Page, ReadError>>;
+    /// The events after a place, up to the head, as far as the limit allows. Never waits for new ones. If wanted events
+    /// were trimmed of which the cursor does not know, the page is a gap: it holds no events, and its `next` is where to
+    /// go on.
+    fn read(&mut self, after: Cursor, limit: PageLimit) -> BoxFuture<'_, Result<Page, ReadError>>;
 
-    /// The cursor from which a read begins as asked.
-    fn seek(&mut self, to: Seek) -> BoxFuture<'_, Result<Position, ReadError>>;
+    /// Judges a cursor without reading on: whether wanted events after it were trimmed of which it does not know. A gap is
+    /// judged by topic; an event's type and origin do not count.
+    fn resume(&mut self, cursor: Cursor) -> BoxFuture<'_, Result<Resumed, ReadError>>;
+
+    /// The cursor from which a read begins as asked. It knows of all removals: who asks for what is kept misses nothing.
+    fn seek(&mut self, to: Seek) -> BoxFuture<'_, Result<Cursor, ReadError>>;
 }
 
 /// What is appended at once.
@@ -149,9 +172,21 @@ pub struct Page {
     pub events: Vec<Arc<Event>>,
     /// The reader has now seen all it wants up to here. It may lie past the last event of the page, and a page without
     /// events may still move it.
-    pub next: Position,
+    pub next: Cursor,
     /// The read reached the head as it was at that moment, which is `next`.
     pub at_head: bool,
+    /// Wanted events between the cursor and `next`, or after it, were trimmed before the reader got to them. `next` is just
+    /// before the oldest kept event after the cursor whose topic is wanted; the head if there is none.
+    pub gap: bool,
+}
+
+/// What became of a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resumed {
+    /// Where to go on, with all removals known: the same place, or where a gap ends.
+    pub cursor: Cursor,
+    /// Wanted events were trimmed: see [`Page::gap`].
+    pub gap: bool,
 }
 
 /// Where to begin.
