@@ -14,6 +14,7 @@ mod routes;
 mod signal;
 mod start;
 mod subscription;
+pub mod units;
 
 use std::sync::Arc;
 
