@@ -82,8 +82,8 @@ impl Broker {
 
     /// Everything that a filter wants after the place that was opened, for ever.
     pub fn subscribe(&self, filter: Arc<Filter>, opened: &Opened) -> Subscription {
-        let reader_log = Arc::clone(&self.inner.log);
-        Subscription::new(reader_log, Arc::clone(&self.inner.hub), filter, opened)
+        let Inner { log, epochs, hub, .. } = &*self.inner;
+        Subscription::new(Arc::clone(log), epochs.current(), Arc::clone(hub), filter, opened)
     }
 
     /// Ends every subscription, those that begin later too.
