@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) retry: Duration,
     pub(crate) idempotency_window: Duration,
     pub(crate) retention_interval: Duration,
+    pub(crate) tombstone_retention: Duration,
     pub(crate) data_bytes_max: usize,
     pub(crate) batch_bytes_max: usize,
     pub(crate) batch_events_max: usize,
@@ -45,13 +46,14 @@ pub(crate) struct Config {
 }
 
 /// A key, its default, and what it means.
-pub(crate) const KEYS: [(&str, &str, &str); 17] = [
+pub(crate) const KEYS: [(&str, &str, &str); 18] = [
     ("listen", "127.0.0.1:8080", "address and port; port 0 picks a free one"),
     ("data", "./perennial-data", "directory of the log, made if it is not there"),
     ("heartbeat", "15s", "a stream without a byte for so long gets a comment line"),
     ("retry", "2s", "how long clients wait before they come back (plain number: milliseconds)"),
     ("idempotency_window", "24h", "how long a retried publish is recognised"),
     ("retention_interval", "10s", "how often policies are carried out"),
+    ("tombstone_retention", "24h", "how long the tombstone of a key stays where a policy compacts"),
     ("max_data", "256KiB", "most data of one event"),
     ("max_batch", "16MiB", "most bytes of one batch"),
     ("max_batch_events", "10000", "most events of one batch"),
@@ -223,6 +225,7 @@ impl Settings {
             retry: self.duration("retry", "1ms", "1h")?,
             idempotency_window: self.duration("idempotency_window", "1ms", "366d")?,
             retention_interval: self.duration("retention_interval", "10ms", "1m")?,
+            tombstone_retention: self.duration("tombstone_retention", "0ms", "366d")?,
             data_bytes_max: self.size("max_data", 1, limits::DATA_BYTES_CEILING)?,
             batch_bytes_max: self.size("max_batch", 1, limits::BATCH_BYTES_CEILING)?,
             batch_events_max: self.count("max_batch_events", 1, 1_000_000)?,
