@@ -33,6 +33,7 @@ mod sse;
 mod start;
 mod subscribe;
 
+mod connections;
 mod health;
 mod status;
 mod topics;
