@@ -34,7 +34,9 @@ mod start;
 mod subscribe;
 
 mod connections;
+mod dry_run;
 mod health;
+mod policies;
 mod status;
 mod topics;
 

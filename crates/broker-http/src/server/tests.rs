@@ -82,8 +82,10 @@ async fn a_wrong_method_is_told_which_are_right() {
     for (method, uri, allow) in [
         ("PUT", "/v1/events", "GET, HEAD, POST, OPTIONS"),
         ("DELETE", "/v1/topics/a/events", "GET, HEAD, POST, OPTIONS"),
-        ("DELETE", "/v1/topics/a", "GET, HEAD, OPTIONS"),
-        ("PATCH", "/v1/topics/", "GET, HEAD, OPTIONS"),
+        ("PUT", "/v1/topics/a", "GET, HEAD, DELETE, OPTIONS"),
+        ("PATCH", "/v1/topics/", "GET, HEAD, DELETE, OPTIONS"),
+        ("POST", "/v1/policies/a", "GET, HEAD, PUT, DELETE, OPTIONS"),
+        ("PUT", "/v1/policies", "GET, HEAD, OPTIONS"),
         ("GET", "/v1/connections/a", "DELETE, OPTIONS"),
         ("DELETE", "/v1/connections", "GET, HEAD, OPTIONS"),
         ("POST", "/v1/topics", "GET, HEAD, OPTIONS"),
