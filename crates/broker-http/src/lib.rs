@@ -36,6 +36,7 @@ mod subscribe;
 mod connections;
 mod dry_run;
 mod health;
+mod metrics;
 mod policies;
 mod status;
 mod topics;

@@ -88,6 +88,7 @@ async fn a_wrong_method_is_told_which_are_right() {
         ("PUT", "/v1/policies", "GET, HEAD, OPTIONS"),
         ("GET", "/v1/connections/a", "DELETE, OPTIONS"),
         ("DELETE", "/v1/connections", "GET, HEAD, OPTIONS"),
+        ("POST", "/metrics", "GET, HEAD, OPTIONS"),
         ("POST", "/v1/topics", "GET, HEAD, OPTIONS"),
         ("GET", "/v1/topics/a/keys/k", "DELETE, OPTIONS"),
         ("POST", "/v1/events/1", "GET, HEAD, OPTIONS"),
