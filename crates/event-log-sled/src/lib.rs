@@ -31,6 +31,8 @@ mod dead;
 mod postings;
 
 mod compaction;
+mod pack;
+mod packer;
 mod plan;
 mod removal;
 mod steps;
@@ -91,13 +93,17 @@ impl SledLog {
         let lock = directory::take(&options.directory)?;
         let recovery::Recovered { store, view, recent, witness } = recovery::recover(&options, &*clock)?;
         let shared = Arc::new(Shared::new(store, view, &options));
-        let readers = pool::start(&shared)
-            .map_err(|error| OpenError::io("start the threads that read", &options.directory, error))?;
-        let (sender, queue) = crossbeam_channel::bounded(limits::APPEND_QUEUE_REQUESTS_MAX);
+        let thread_error = |error| OpenError::io("start the threads of", &options.directory, error);
+        let mut readers = pool::start(&shared).map_err(thread_error)?;
+        let (sender, requests) = crossbeam_channel::bounded(limits::APPEND_QUEUE_REQUESTS_MAX);
+        let queue: Queue = Arc::new(RwLock::new(Some(sender)));
+        if options.pack {
+            readers.push(packer::start(&shared, &queue).map_err(thread_error)?);
+        }
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let writer = writer::Writer {
             shared: Arc::clone(&shared),
-            queue,
+            queue: requests,
             queued_bytes: Arc::clone(&queued_bytes),
             recent,
             witness,
@@ -106,10 +112,7 @@ impl SledLog {
             readers,
             lock,
         };
-        let writer = writer
-            .start()
-            .map_err(|error| OpenError::io("start the thread that writes", &options.directory, error))?;
-        let (queue, writer) = (Arc::new(RwLock::new(Some(sender))), Mutex::new(Some(writer)));
+        let writer = Mutex::new(Some(writer.start().map_err(thread_error)?));
         Ok(SledLog { inner: Arc::new(Inner { shared, queue, queued_bytes, writer }) })
     }
 

@@ -142,12 +142,12 @@ impl Writer {
         let (removed, packed) = self.take_plans(&mut changes, removes, packs);
         // If the write fails or panics, only the next start knows whether its events are in the log. So nobody is told
         // either way: these answers are never sent, not even by a drop, and their connections break with the process.
-        let answers = ManuallyDrop::new((verdicts, removed, packed));
+        let answers = ManuallyDrop::new((verdicts, removed));
         let head = match stage.events.is_empty() && changes.is_empty() {
             true => self.shared.view().catalog.head,
             false => self.write(store, stage, changes)?,
         };
-        let (verdicts, removed, packed) = ManuallyDrop::into_inner(answers);
+        let (verdicts, removed) = ManuallyDrop::into_inner(answers);
         // Whoever went away in the meantime does not hear it; what was done stands.
         for (answer, verdict) in verdicts {
             drop(answer.send(verdict.map(|events| Receipt { events, head })));
@@ -277,6 +277,8 @@ impl Writer {
         // Drops, and so refuses, what was not taken.
         drop(queue);
         for reader in readers {
+            // The packer may be resting.
+            reader.thread().unpark();
             // Reads are guarded one by one; a reader's thread has nothing else that could panic.
             drop(reader.join());
         }
