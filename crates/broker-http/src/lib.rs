@@ -34,10 +34,12 @@ mod start;
 mod subscribe;
 
 pub mod archive;
+mod export;
 
 mod health;
 mod status;
 mod topics;
 
+pub use export::Archives;
 pub use options::{Options, StaticPage, Writable};
 pub use server::serve;

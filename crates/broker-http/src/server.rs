@@ -25,7 +25,7 @@ use crate::endpoint::Endpoint;
 use crate::options::{Options, StaticPage};
 use crate::problem::{self, Problem};
 use crate::state::State;
-use crate::{batch, health, publish, read, status, topics};
+use crate::{batch, export, health, publish, read, status, topics};
 
 /// A browser comes back on the same connection within this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -116,6 +116,7 @@ fn administration(config: &mut web::ServiceConfig) {
         .service(Endpoint::at("/v1/topics").get(topics::list))
         .service(Endpoint::at("/v1/topics/{topic:[^/]*}").get(topics::one))
         .service(Endpoint::at("/v1/status").get(status::status))
+        .service(Endpoint::at("/v1/export").get(export::export))
         .service(Endpoint::at("/healthz").get(health::alive))
         .service(Endpoint::at("/readyz").get(health::ready));
 }
