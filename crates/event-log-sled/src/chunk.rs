@@ -122,6 +122,7 @@ impl Row {
 #[derive(Debug, Clone)]
 pub(crate) struct Chunk {
     first: Position,
+    parts: u32,
     records: u32,
     body: Bytes,
 }
@@ -135,7 +136,7 @@ impl Chunk {
     ) -> Result<Self, ReadError> {
         let row = Row::decode(&keys::chunk(first, 0), value).map_err(|what| damaged(first, &what))?;
         if row.parts <= 1 {
-            return Ok(Chunk { first, records: row.records, body: row.body });
+            return Ok(Chunk { first, parts: 1, records: row.records, body: row.body });
         }
         let mut body = row.body.to_vec();
         for number in 1..row.parts {
@@ -145,12 +146,17 @@ impl Chunk {
                 .map_err(|what| damaged(first, &format!("in its part {number}, {what}")))?;
             body.extend_from_slice(&next.body);
         }
-        Ok(Chunk { first, records: row.records, body: Bytes::from(body) })
+        Ok(Chunk { first, parts: u32::from(row.parts), records: row.records, body: Bytes::from(body) })
     }
 
     /// The place of its first event.
     pub(crate) fn first(&self) -> Position {
         self.first
+    }
+
+    /// How many rows it takes.
+    pub(crate) fn parts(&self) -> u32 {
+        self.parts
     }
 
     /// Bytes of its records.

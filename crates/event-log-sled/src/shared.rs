@@ -26,7 +26,6 @@ const DISK_USE_AGE_MAX: Duration = Duration::from_secs(1);
 /// What is durable, as of one head.
 pub(crate) struct View {
     pub(crate) epochs: Epochs,
-    pub(crate) oldest: Option<Position>,
     pub(crate) catalog: Catalog,
     pub(crate) fresh: Fresh,
 }
@@ -103,7 +102,7 @@ impl Shared {
         let view = self.view();
         Bounds {
             epochs: view.epochs.clone(),
-            oldest: view.oldest,
+            oldest: view.catalog.oldest(),
             head: view.catalog.head,
             events: view.catalog.events,
             bytes: view.catalog.bytes,
