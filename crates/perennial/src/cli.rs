@@ -6,6 +6,16 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::KEYS;
 
+mod administration;
+
+pub(crate) use administration::{
+    Limits, PolicyArgs, PolicyCommand, PolicyDeleteArgs, PolicyGetArgs, PolicyListArgs, PolicySetArgs,
+    PurgeArgs,
+};
+
+/// Where a broker listens when nothing else is said.
+const URL_DEFAULT: &str = "http://127.0.0.1:8080";
+
 /// A durable Server-Sent-Events broker: publish with a POST, read with an EventSource, miss nothing.
 ///
 /// Start one with `perennial serve --demo` and open the address that it prints, or in three terminals: `perennial
@@ -29,6 +39,10 @@ pub(crate) enum Command {
     Topics(TopicsArgs),
     /// Show the state of the broker
     Status(StatusArgs),
+    /// Say how much history is kept, topic by topic
+    Policy(PolicyArgs),
+    /// Remove all events of a topic
+    Purge(PurgeArgs),
 }
 
 /// Run the broker.
@@ -62,7 +76,7 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServerArgs {
     /// Address of the broker
-    #[arg(long, env = "PERENNIAL_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = "PERENNIAL_URL", default_value = URL_DEFAULT)]
     pub(crate) url: String,
 }
 

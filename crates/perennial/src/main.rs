@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         Command::Subscribe(args) => client::subscribe::run(&args),
         Command::Topics(args) => client::topics::run(&args),
         Command::Status(args) => client::status::run(&args),
+        Command::Policy(args) => client::policy::run(&args.command),
+        Command::Purge(args) => client::purge::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

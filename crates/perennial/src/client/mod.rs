@@ -1,6 +1,8 @@
 //! The client's side of the command line: it knows the broker only by its address.
 
+pub(crate) mod policy;
 pub(crate) mod publish;
+pub(crate) mod purge;
 pub(crate) mod status;
 pub(crate) mod subscribe;
 pub(crate) mod topics;
@@ -9,5 +11,6 @@ mod cursor;
 mod http;
 mod lines;
 mod output;
+mod removal;
 mod sse;
 mod table;
