@@ -7,10 +7,12 @@ pub(crate) mod status;
 pub(crate) mod subscribe;
 pub(crate) mod topics;
 
+pub(crate) mod batch;
+pub(crate) mod http;
+pub(crate) mod lines;
+pub(crate) mod table;
+
 mod cursor;
-mod http;
-mod lines;
 mod output;
 mod removal;
 mod sse;
-mod table;
