@@ -50,12 +50,13 @@ async fn serve(
     engine: Engine,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let Engine { log, writable, failed } = engine;
+    let Engine { log, writable, archives, failed } = engine;
     let broker = Broker::start(log).context("the broker cannot be started")?;
     let shutdown = CancellationToken::new();
     let address = listener.local_addr()?;
     let mut options = options(config, with_demo);
     options.writable = writable;
+    options.archives = Some(archives);
 
     let server = broker_http::serve(listener, broker.clone(), options, shutdown.clone());
     let player = async {
