@@ -113,6 +113,14 @@ impl Blocks {
         self.blocks.iter().map(|(number, block)| (*number, block))
     }
 
+    pub(crate) fn range(
+        &self,
+        numbers: std::ops::Range<BlockNumber>,
+    ) -> impl Iterator<Item = (BlockNumber, &Block)> {
+        let numbers = numbers.start..numbers.end.max(numbers.start);
+        self.blocks.range(numbers).map(|(number, block)| (*number, block))
+    }
+
     pub(crate) fn after(&self, block: BlockNumber) -> impl Iterator<Item = &Block> {
         self.blocks.range(block.saturating_add(1)..).map(|(_, block)| block)
     }

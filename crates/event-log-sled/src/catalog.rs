@@ -92,8 +92,6 @@ pub(crate) struct Catalog {
     pub(crate) bytes: u64,
     /// How many removals were carried out since the log was opened, and one for all before.
     pub(crate) removals: Removals,
-    /// How often the bytes of removed events were given back: who reads chunks while that happens reads again.
-    pub(crate) packs: u64,
     /// The oldest event of each topic that has one.
     firsts: BTreeSet<Position>,
     /// The topics that ever lost something, by the place before which a cursor missed it.
@@ -274,9 +272,6 @@ impl Catalog {
         self.bytes -= changes.bytes();
         if changes.events() > 0 {
             self.removals = self.removals.next();
-        }
-        if changes.is_packing() {
-            self.packs += 1;
         }
         let (topics, blocks) = changes.into_parts();
         for (number, mut row) in topics {

@@ -10,6 +10,9 @@
 
 mod options;
 
+mod archive;
+mod import;
+
 mod stage;
 mod writer;
 
@@ -31,6 +34,8 @@ mod dead;
 mod postings;
 
 mod compaction;
+mod pack;
+mod packer;
 mod plan;
 mod removal;
 mod steps;
@@ -62,6 +67,8 @@ use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
+pub use archive::Archive;
+pub use import::{ImportError, Imported, Importer};
 pub use options::{OpenError, SledOptions};
 pub use verify::Verified;
 
@@ -89,15 +96,28 @@ impl SledLog {
     /// Opens the log of a directory, or makes a new one there.
     pub fn open(options: SledOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let lock = directory::take(&options.directory)?;
+        import::refuse_incomplete(&options.directory)?;
+        Self::open_locked(options, clock, lock)
+    }
+
+    fn open_locked(
+        options: SledOptions,
+        clock: Arc<dyn Clock>,
+        lock: directory::Lock,
+    ) -> Result<Self, OpenError> {
         let recovery::Recovered { store, view, recent, witness } = recovery::recover(&options, &*clock)?;
         let shared = Arc::new(Shared::new(store, view, &options));
-        let readers = pool::start(&shared)
-            .map_err(|error| OpenError::io("start the threads that read", &options.directory, error))?;
-        let (sender, queue) = crossbeam_channel::bounded(limits::APPEND_QUEUE_REQUESTS_MAX);
+        let thread_error = |error| OpenError::io("start the threads of", &options.directory, error);
+        let mut readers = pool::start(&shared).map_err(thread_error)?;
+        let (sender, requests) = crossbeam_channel::bounded(limits::APPEND_QUEUE_REQUESTS_MAX);
+        let queue: Queue = Arc::new(RwLock::new(Some(sender)));
+        if options.pack {
+            readers.push(packer::start(&shared, &queue).map_err(thread_error)?);
+        }
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let writer = writer::Writer {
             shared: Arc::clone(&shared),
-            queue,
+            queue: requests,
             queued_bytes: Arc::clone(&queued_bytes),
             recent,
             witness,
@@ -106,10 +126,7 @@ impl SledLog {
             readers,
             lock,
         };
-        let writer = writer
-            .start()
-            .map_err(|error| OpenError::io("start the thread that writes", &options.directory, error))?;
-        let (queue, writer) = (Arc::new(RwLock::new(Some(sender))), Mutex::new(Some(writer)));
+        let writer = Mutex::new(Some(writer.start().map_err(thread_error)?));
         Ok(SledLog { inner: Arc::new(Inner { shared, queue, queued_bytes, writer }) })
     }
 
@@ -125,6 +142,11 @@ impl SledLog {
             Some(_) => self.inner.shared.has_room(0),
             None => Err(AppendError::Closed),
         }
+    }
+
+    /// Everything that an exact copy needs, as of the moment when its end is reached; appends and removals may go on.
+    pub fn archive(&self) -> Archive {
+        Archive::new(Arc::clone(&self.inner.shared), Arc::clone(&self.inner.queue))
     }
 
     /// Reads every record and compares every index with the log. Blocks for as long as that takes; appends wait for it

@@ -23,6 +23,8 @@ pub struct SledOptions {
     pub restored: bool,
     /// After so many events the projections are written down; opening reads at most about so many again.
     pub checkpoint_events: usize,
+    /// Give bytes of removed events back, in the background.
+    pub pack: bool,
 }
 
 impl SledOptions {
@@ -36,6 +38,7 @@ impl SledOptions {
             recent_bytes: 8 * limits::MIB,
             restored: false,
             checkpoint_events: 16_384,
+            pack: true,
         }
     }
 }
@@ -77,6 +80,23 @@ pub enum OpenError {
         found: Position,
         /// The newest event that was durable at the last checkpoint.
         witnessed: Position,
+    },
+    /// An import needs a directory without a log.
+    #[error(
+        "the directory {} holds a log already; import into one that is empty or does not exist yet", directory.display()
+    )]
+    NotEmpty {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// An import did not come to its end.
+    #[error(
+        "an import into the directory {} was begun and not completed; remove the directory and import again",
+        directory.display()
+    )]
+    HalfImported {
+        /// The directory.
+        directory: PathBuf,
     },
     /// Flushes of the engine are not barriers in this build.
     #[error(

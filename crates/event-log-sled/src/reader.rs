@@ -17,8 +17,6 @@ use crate::{cold, pool};
 
 /// A reader remembers at most so many topics; one that wants more reads all chunks.
 const TOPICS_MAX: usize = 4_096;
-/// So often a page is read again because the chunks were packed meanwhile; then the reader asks again.
-const PACKED_MEANWHILE_MAX: usize = 8;
 
 /// Which topics a filter wants, as far as they are known to it. Topic numbers only grow, so each topic is looked at once.
 #[derive(Debug, Default)]
@@ -138,20 +136,13 @@ fn page_on_disk(
     after: Cursor,
     limit: PageLimit,
 ) -> Result<Answer, ReadError> {
-    for _ in 0..PACKED_MEANWHILE_MAX {
-        let packs = read.shared.view().catalog.packs;
-        let page = read.kept_page(&mut resolved.lock(), after.position, limit)?;
-        let view = read.shared.view();
-        let catalog = &view.catalog;
-        if catalog.is_missed(read.filter, after) {
-            return Ok(Answer::Missed(catalog.removals));
-        }
-        // Where a chunk was read before it was packed, and the list of its dead places after, a dead one was taken.
-        if catalog.packs == packs {
-            return Ok(Answer::Page(page, catalog.removals));
-        }
+    let page = read.kept_page(&mut resolved.lock(), after.position, limit)?;
+    let view = read.shared.view();
+    let catalog = &view.catalog;
+    match catalog.is_missed(read.filter, after) {
+        true => Ok(Answer::Missed(catalog.removals)),
+        false => Ok(Answer::Page(page, catalog.removals)),
     }
-    Ok(Answer::Page(PageOfKept { events: Vec::new(), next: after.position, at_head: false }, after.removals))
 }
 
 impl LogReader for SledReader {

@@ -103,10 +103,7 @@ impl TopicPlan {
 /// The chunks of one block, or of a part of it, without what was removed of them.
 #[derive(Debug)]
 pub(crate) struct PackPlan {
-    pub(crate) number: BlockNumber,
-    /// The block as it was when the plan was made.
-    pub(crate) base: Block,
-    /// The blocks whose records or chunks it changes, as they will be, with what they were.
+    /// The blocks that it looked at, as they were and as they will be.
     pub(crate) blocks: Vec<(BlockNumber, Block, Block)>,
     /// Rows of chunks, of postings, and of dead places.
     pub(crate) rows: Vec<RowChange>,
@@ -166,7 +163,7 @@ impl Changes {
     /// Takes a plan, or refuses it because its ground has shifted. After those of topics.
     pub(crate) fn take_pack(&mut self, plan: PackPlan, view: &View) -> bool {
         let holds = plan.blocks.iter().all(|(number, base, _)| self.block(*number, view) == *base);
-        if !holds || self.block(plan.number, view) != plan.base {
+        if !holds {
             return false;
         }
         self.blocks.extend(plan.blocks.into_iter().map(|(number, _, block)| (number, block)));
@@ -187,10 +184,6 @@ impl Changes {
     /// Whether topics are changed: then their rows must be those of the head, so a checkpoint goes with it.
     pub(crate) fn is_removal(&self) -> bool {
         self.is_removal
-    }
-
-    pub(crate) fn is_packing(&self) -> bool {
-        self.is_packing
     }
 
     pub(crate) fn events(&self) -> u64 {

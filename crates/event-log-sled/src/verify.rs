@@ -64,14 +64,12 @@ pub(crate) fn verify(
     store: &Store,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Verified, ReadError> {
-    let state = || {
-        let view = shared.view();
-        (view.catalog.removals, view.catalog.packs)
-    };
+    let removals = || shared.view().catalog.removals;
+    let _no_packs = shared.chunks_stay();
     for _ in 1..TRIES {
-        let before = state();
+        let before = removals();
         let verified = verify_once(shared, store, progress);
-        if verified.is_ok() || state() == before {
+        if verified.is_ok() || removals() == before {
             return verified;
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::Context;
+use broker::units::{self, Plain};
 use event_log::Pattern;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,6 @@ use super::removal;
 use super::table::{self, Align};
 use crate::WrongUsage;
 use crate::cli::{Limits, PolicyCommand, PolicyDeleteArgs, PolicyGetArgs, PolicyListArgs, PolicySetArgs};
-use crate::values::{self, Plain};
 
 /// The limits, by the names that they have in the broker's answers.
 const FIELDS: [&str; 4] = ["max_age", "max_events", "max_bytes", "compact"];
@@ -125,9 +125,9 @@ fn at(args: &crate::cli::ServerArgs, pattern: &str) -> anyhow::Result<(Server, U
 fn wanted(limits: &Limits) -> Result<Wanted<'_>, WrongUsage> {
     let wrong = |name: &'static str| move |detail: String| WrongUsage(format!("{name}: {detail}"));
     let max_age = limits.max_age.as_deref();
-    max_age.map(|text| values::duration(text, Plain::Seconds)).transpose().map_err(wrong("--max-age"))?;
-    let max_events = limits.max_events.as_deref().map(values::count).transpose();
-    let max_bytes = limits.max_bytes.as_deref().map(values::bytes).transpose();
+    max_age.map(|text| units::duration(text, Plain::Seconds)).transpose().map_err(wrong("--max-age"))?;
+    let max_events = limits.max_events.as_deref().map(units::count).transpose();
+    let max_bytes = limits.max_bytes.as_deref().map(units::bytes).transpose();
     Ok(Wanted {
         max_age,
         max_events: max_events.map_err(wrong("--max-events"))?,
