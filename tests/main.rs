@@ -32,6 +32,8 @@ mod idempotency;
 mod limits;
 /// Pages, long polling and NDJSON, and single events.
 mod pages;
+/// Policies: how they are written, which governs, dry runs, and that the log remembers them.
+mod policies;
 /// One event in: answers, limits, refusals, tombstones, and clients that go away.
 mod publish;
 /// Event streams: the order of blocks, filters, patterns, shapes.

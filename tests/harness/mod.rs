@@ -6,6 +6,7 @@
 pub(crate) mod broker;
 pub(crate) mod envelope;
 pub(crate) mod heavy;
+pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod outside;
 pub(crate) mod proxy;
