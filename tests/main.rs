@@ -44,6 +44,8 @@ mod recovery;
 mod replay;
 /// Coming back after a cut at any byte, a restart or a crash.
 mod resume;
+/// Retention: what goes, that it is gone from every reading, and what is told of the rest.
+mod retention;
 /// The end of a broker, asked for.
 mod shutdown;
 /// Readers that do not read.
