@@ -56,5 +56,7 @@ mod starts;
 mod subscriber;
 /// What `barrier` reads: traces of strace, and the proof that a bad one is found out.
 mod trace;
+/// The gap `trimmed`: who is told that history is gone, and where the reading goes on.
+mod trimmed;
 /// A store of a format that is not known yet.
 mod upgrade;

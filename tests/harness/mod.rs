@@ -10,6 +10,7 @@ pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod outside;
 pub(crate) mod proxy;
+pub(crate) mod shapes;
 pub(crate) mod sse;
 pub(crate) mod stream;
 
