@@ -30,6 +30,8 @@ mod hostile;
 mod idempotency;
 /// Topics, status and health; methods and queries.
 mod limits;
+/// Readers that are under way when history is removed: every event once, or a gap in its place.
+mod overtaken;
 /// Pages, long polling and NDJSON, and single events.
 mod pages;
 /// Policies: how they are written, which governs, dry runs, and that the log remembers them.

@@ -8,6 +8,7 @@ pub(crate) mod envelope;
 pub(crate) mod heavy;
 pub(crate) mod history;
 pub(crate) mod http;
+pub(crate) mod ledger;
 pub(crate) mod outside;
 pub(crate) mod proxy;
 pub(crate) mod shapes;
