@@ -18,6 +18,8 @@ mod browser;
 mod clients;
 /// The binary's commands, settings and exit codes.
 mod command_line;
+/// Compaction: the newest state of every key stays, and nobody misses one.
+mod compaction;
 /// What connections cost, and when they end.
 mod connections;
 /// kill -9 under load, in a loop, against a ledger.
@@ -38,6 +40,8 @@ mod pages;
 mod policies;
 /// One event in: answers, limits, refusals, tombstones, and clients that go away.
 mod publish;
+/// Purging a topic: all that is in it goes before the answer, and never comes back.
+mod purge;
 /// Event streams: the order of blocks, filters, patterns, shapes.
 mod read;
 /// A large log after a crash, and a full disk.
