@@ -22,6 +22,8 @@ mod command_line;
 mod compaction;
 /// What connections cost, and when they end.
 mod connections;
+/// What is removed gives its room back: the directory and the memory stay in bounds.
+mod disk;
 /// kill -9 under load, in a loop, against a ledger.
 mod durability;
 /// How data is framed, and envelopes byte for byte.
