@@ -26,6 +26,8 @@ mod connections;
 mod disk;
 /// kill -9 under load, in a loop, against a ledger.
 mod durability;
+/// Crashes between the steps of a trim, a compaction and a purge.
+mod faults;
 /// How data is framed, and envelopes byte for byte.
 mod framing;
 /// Text that breaks programs, judged by rules of the tests' own.
