@@ -60,6 +60,8 @@ mod retention;
 mod shutdown;
 /// Readers that do not read.
 mod slow_readers;
+/// The ledgers of the soak, shown to find what is wrong.
+mod soak_ledger;
 /// Where a reading begins, and the gaps that it tells of.
 mod starts;
 /// The command `subscribe`: what it prints, and its cursor file over kill -9.
