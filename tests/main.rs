@@ -38,6 +38,8 @@ mod idempotency;
 mod limits;
 /// Readers that are under way when history is removed: every event once, or a gap in its place.
 mod overtaken;
+/// The same under load, over crashes, with an exact ledger for each reader.
+mod overtaken_under_load;
 /// Pages, long polling and NDJSON, and single events.
 mod pages;
 /// Policies: how they are written, which governs, dry runs, and that the log remembers them.
