@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod v0001_initial;
+mod v0002_removals;
 
 /// The key of the stamp. It sorts before every other key and has the same meaning in all versions.
 pub const STAMP_KEY: [u8; 2] = [0x00, 0x00];
@@ -19,10 +20,10 @@ pub type Step = fn(&sled::Db, &mut sled::Batch) -> Result<(), Error>;
 
 /// All steps, oldest first. The step at index `n` leads from version `n` to version `n + 1`; version 0 is a store that
 /// holds nothing.
-pub const STEPS: &[Step] = &[v0001_initial::apply];
+pub const STEPS: &[Step] = &[v0001_initial::apply, v0002_removals::apply];
 
 /// The newest version that this program knows, and the one it writes.
-pub const KNOWN: u32 = 1;
+pub const KNOWN: u32 = 2;
 
 const _: () = assert!(STEPS.len() == KNOWN as usize, "one step leads to each version");
 

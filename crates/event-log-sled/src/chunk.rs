@@ -9,6 +9,9 @@
 //! makes several chunks, and an event that is larger lies alone in a chunk of several parts, each a row of its own with
 //! all these fields; its records are counted in the first part. The checksum covers the row's key too. Positions
 //! strictly increase within a chunk, and the first one is in the key.
+//!
+//! A chunk is written plain, so that a commit is not held up. When it is packed later, its body is compressed if that pays:
+//! then it is the length of the plain body u32, and an LZ4 block.
 
 use bytes::Bytes;
 use event_log::{Event, IdempotencyKey, Position, ReadError};
@@ -17,16 +20,19 @@ use crate::keys::{self, Part};
 use crate::record::{self, Record};
 
 const VERSION: u8 = 1;
-/// No flag has a meaning yet.
-const FLAGS: u8 = 0;
+/// The body is as it is.
+const PLAIN: u8 = 0;
+/// The body is compressed.
+const LZ4: u8 = 1;
 const HEADER_BYTES: usize = 16;
 /// Longest stored value.
 pub(crate) const VALUE_BYTES_MAX: usize = 32 * 1_024;
 const BODY_BYTES_MAX: usize = VALUE_BYTES_MAX - HEADER_BYTES;
 
-/// Makes the rows of a commit from its events, in order.
+/// Makes rows from events, in order.
 #[derive(Debug, Default)]
 pub(crate) struct ChunkWriter {
+    compress: bool,
     rows: Vec<([u8; 11], Vec<u8>)>,
     first: Position,
     records: u32,
@@ -34,16 +40,33 @@ pub(crate) struct ChunkWriter {
 }
 
 impl ChunkWriter {
+    /// One that makes chunks as small as they can be.
+    pub(crate) fn packing() -> Self {
+        ChunkWriter { compress: true, ..ChunkWriter::default() }
+    }
+
     pub(crate) fn push(&mut self, event: &Event, idempotency_key: Option<&IdempotencyKey>) {
         let start = self.body.len();
         record::encode(event, idempotency_key, &mut self.body);
+        self.pushed(start, event.position);
+    }
+
+    /// Takes a record as it is.
+    pub(crate) fn push_record(&mut self, record: &Record<'_>) {
+        let start = self.body.len();
+        self.body.extend_from_slice(record.whole());
+        self.pushed(start, record.position());
+    }
+
+    /// The record at the end of the body, from `start` on, is new.
+    fn pushed(&mut self, start: usize, position: Position) {
         if self.body.len() > BODY_BYTES_MAX && start > 0 {
             let record = self.body.split_off(start);
             self.seal();
             self.body = record;
         }
         if self.records == 0 {
-            self.first = event.position;
+            self.first = position;
         }
         self.records += 1;
         if self.body.len() > BODY_BYTES_MAX {
@@ -53,13 +76,30 @@ impl ChunkWriter {
 
     fn seal(&mut self) {
         let body = std::mem::take(&mut self.body);
+        if let Some(compressed) = self.compressed(&body) {
+            let key = keys::chunk(self.first, 0);
+            self.rows.push((key, encode(&key, LZ4, 1, self.records, &compressed)));
+            self.records = 0;
+            return;
+        }
         let pieces = body.chunks(BODY_BYTES_MAX);
         let parts = Part::try_from(pieces.len()).expect("the largest event has fewer parts");
         for (piece, part) in pieces.zip(0..) {
             let key = keys::chunk(self.first, part);
-            self.rows.push((key, encode(&key, parts, if part == 0 { self.records } else { 0 }, piece)));
+            let records = if part == 0 { self.records } else { 0 };
+            self.rows.push((key, encode(&key, PLAIN, parts, records, piece)));
         }
         self.records = 0;
+    }
+
+    /// The body in its compressed form, if that pays: less is read, but it has to be unpacked.
+    fn compressed(&self, body: &[u8]) -> Option<Vec<u8>> {
+        if !self.compress || body.len() > BODY_BYTES_MAX {
+            return None;
+        }
+        let mut compressed = u32::try_from(body.len()).ok()?.to_be_bytes().to_vec();
+        compressed.extend(lz4_flex::block::compress(body));
+        (compressed.len() < body.len() / 8 * 7).then_some(compressed)
     }
 
     /// The rows, keys and values.
@@ -71,9 +111,9 @@ impl ChunkWriter {
     }
 }
 
-fn encode(key: &[u8], parts: Part, records: u32, body: &[u8]) -> Vec<u8> {
+fn encode(key: &[u8], flags: u8, parts: Part, records: u32, body: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(HEADER_BYTES + body.len());
-    value.extend([VERSION, FLAGS]);
+    value.extend([VERSION, flags]);
     value.extend(parts.to_be_bytes());
     value.extend(records.to_be_bytes());
     value.extend(u32::try_from(body.len()).expect("a body is at most 32 KiB").to_be_bytes());
@@ -93,6 +133,7 @@ fn checksum(key: &[u8], fields: &[u8], body: &[u8]) -> u32 {
 /// One row: a whole chunk, or a part of one.
 #[derive(Debug)]
 struct Row {
+    flags: u8,
     parts: Part,
     records: u32,
     body: Bytes,
@@ -102,9 +143,9 @@ impl Row {
     fn decode(key: &[u8], value: Bytes) -> Result<Self, String> {
         let header = value.first_chunk::<HEADER_BYTES>().ok_or("its header is cut off")?;
         let [version, flags, p0, p1, r0, r1, r2, r3, l0, l1, l2, l3, checked @ ..] = *header;
-        if (version, flags) != (VERSION, FLAGS) {
+        if version != VERSION || !matches!(flags, PLAIN | LZ4) {
             return Err(format!(
-                "it has version {version} and flags {flags}, and {VERSION} and {FLAGS} are known"
+                "it has version {version} and flags {flags}, and {VERSION} with {PLAIN} or {LZ4} are known"
             ));
         }
         if u32::from_be_bytes([l0, l1, l2, l3]) as usize != value.len() - HEADER_BYTES {
@@ -114,7 +155,27 @@ impl Row {
             return Err("its checksum is wrong".to_owned());
         }
         let (parts, records) = (u16::from_be_bytes([p0, p1]), u32::from_be_bytes([r0, r1, r2, r3]));
-        Ok(Row { parts, records, body: value.slice(HEADER_BYTES..) })
+        Ok(Row { flags, parts, records, body: value.slice(HEADER_BYTES..) })
+    }
+
+    /// The records of a chunk of one row.
+    fn into_body(self) -> Result<Bytes, String> {
+        if self.flags == PLAIN {
+            return Ok(self.body);
+        }
+        let (length, block) = self.body.split_first_chunk::<4>().ok_or("its compressed body is cut off")?;
+        let length = u32::from_be_bytes(*length) as usize;
+        if length > BODY_BYTES_MAX {
+            return Err(format!(
+                "its body would have {length} bytes, and at most {BODY_BYTES_MAX} are written"
+            ));
+        }
+        let mut body = vec![0; length];
+        match lz4_flex::block::decompress_into(block, &mut body) {
+            Ok(written) if written == length => Ok(Bytes::from(body)),
+            Ok(written) => Err(format!("its body has {written} bytes, and {length} are promised")),
+            Err(error) => Err(format!("its body cannot be decompressed: {error}")),
+        }
     }
 }
 
@@ -122,6 +183,7 @@ impl Row {
 #[derive(Debug, Clone)]
 pub(crate) struct Chunk {
     first: Position,
+    parts: u32,
     records: u32,
     body: Bytes,
 }
@@ -135,7 +197,9 @@ impl Chunk {
     ) -> Result<Self, ReadError> {
         let row = Row::decode(&keys::chunk(first, 0), value).map_err(|what| damaged(first, &what))?;
         if row.parts <= 1 {
-            return Ok(Chunk { first, records: row.records, body: row.body });
+            let records = row.records;
+            let body = row.into_body().map_err(|what| damaged(first, &what))?;
+            return Ok(Chunk { first, parts: 1, records, body });
         }
         let mut body = row.body.to_vec();
         for number in 1..row.parts {
@@ -145,12 +209,22 @@ impl Chunk {
                 .map_err(|what| damaged(first, &format!("in its part {number}, {what}")))?;
             body.extend_from_slice(&next.body);
         }
-        Ok(Chunk { first, records: row.records, body: Bytes::from(body) })
+        Ok(Chunk { first, parts: u32::from(row.parts), records: row.records, body: Bytes::from(body) })
     }
 
     /// The place of its first event.
     pub(crate) fn first(&self) -> Position {
         self.first
+    }
+
+    /// The place of its last event.
+    pub(crate) fn last(&self) -> Result<Option<Position>, ReadError> {
+        self.records().last().transpose().map(|last| last.map(|record| record.position()))
+    }
+
+    /// How many rows it takes.
+    pub(crate) fn parts(&self) -> u32 {
+        self.parts
     }
 
     /// Bytes of its records.
@@ -264,6 +338,32 @@ mod tests {
             assert_eq!(read(&rows).unwrap(), events);
         }
         assert_eq!(write(&[1; 100]).1.len(), 1, "small events share a chunk");
+    }
+
+    #[test]
+    fn a_chunk_that_is_packed_is_small_and_reads_back_the_same() {
+        let (events, plain) = write(&[300; 60]);
+        let mut packing = ChunkWriter::packing();
+        for (key, value) in &plain {
+            let (first, _) = keys::read_chunk(key).unwrap();
+            let chunk = Chunk::read(first, Bytes::from(value.clone()), |_| Ok(None)).unwrap();
+            chunk.records().for_each(|record| packing.push_record(&record.unwrap()));
+        }
+        let packed = packing.finish();
+        assert_eq!(read(&packed).unwrap(), events);
+        let bytes = |rows: &Rows| rows.iter().map(|row| row.1.len()).sum::<usize>();
+        assert!(bytes(&packed) * 2 < bytes(&plain), "{} of {}", bytes(&packed), bytes(&plain));
+        for index in 0..packed[0].1.len() {
+            let mut damaged = packed.clone();
+            damaged[0].1[index] ^= 0x10;
+            assert!(read(&damaged).is_err(), "byte {index}");
+        }
+        assert_eq!(packed[0].1[1], LZ4);
+        let noise: String = (0..9_000u32).map(|n| char::from(b'!' + (n * n % 7_919 % 90) as u8)).collect();
+        let noisy = Event { data: Data::from(ByteString::from(noise)), ..full().0 };
+        let mut packing = ChunkWriter::packing();
+        packing.push(&noisy, None);
+        assert_eq!(read(&packing.finish()).unwrap(), [noisy]);
     }
 
     #[test]

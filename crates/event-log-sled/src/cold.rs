@@ -2,14 +2,17 @@
 //!
 //! There are two ways to what a filter wants: along the index of its topics, which touches only the chunks that hold one
 //! of their events, or through all chunks. The index is taken when it promises to touch fewer events. Neither looks past
-//! the head that was taken from the view when the read began.
+//! the head that was taken from the view when the read began. Records of removed events may still be in their chunks, and
+//! the index may name places that are no longer there: both are passed by. Whether a reader has to be told of that is
+//! judged above.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use event_log::{Event, Filter, Page, PageLimit, Position, ReadError, Topic, limits};
+use event_log::{Event, Filter, PageLimit, Position, ReadError, Topic, limits};
 
 use crate::chunk::Chunk;
+use crate::dead::DeadPlaces;
 use crate::keys::TopicNumber;
 use crate::merge::{Merge, Way};
 use crate::reader::Resolved;
@@ -27,6 +30,14 @@ pub(crate) struct Read<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) store: &'a Store,
     pub(crate) filter: &'a Filter,
+}
+
+/// Kept events that are wanted, and how far they go.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PageOfKept {
+    pub(crate) events: Vec<Arc<Event>>,
+    pub(crate) next: Position,
+    pub(crate) at_head: bool,
 }
 
 /// A page that is being filled.
@@ -56,21 +67,21 @@ impl Filling {
         self.events.last().map_or(Position::ORIGIN, |event| event.position)
     }
 
-    fn page(self, next: Position, head: Position) -> Page {
-        Page { events: self.events, next, at_head: next >= head }
+    fn page(self, next: Position, head: Position) -> PageOfKept {
+        PageOfKept { events: self.events, next, at_head: next >= head }
     }
 }
 
 impl Read<'_> {
-    pub(crate) fn page(
+    pub(crate) fn kept_page(
         &self,
         resolved: &mut Resolved,
         after: Position,
         limit: PageLimit,
-    ) -> Result<Page, ReadError> {
+    ) -> Result<PageOfKept, ReadError> {
         let (head, merge) = self.begin(resolved, Way::After(after));
         if after >= head {
-            return Ok(Page { events: Vec::new(), next: after, at_head: true });
+            return Ok(PageOfKept { events: Vec::new(), next: after, at_head: true });
         }
         match merge {
             Some(merge) => self.page_by_index(merge, head, limit),
@@ -96,7 +107,7 @@ impl Read<'_> {
         mut merge: Merge<'_>,
         head: Position,
         limit: PageLimit,
-    ) -> Result<Page, ReadError> {
+    ) -> Result<PageOfKept, ReadError> {
         let mut filling = Filling::new(limit);
         merge.begin()?;
         loop {
@@ -110,7 +121,7 @@ impl Read<'_> {
             let Some(last) = places.last().copied() else {
                 return Ok(filling.page(head, head));
             };
-            let through = self.fetch(&places, &mut filling)?;
+            let through = self.fetch(&merge, &places, &mut filling)?;
             if filling.is_full() {
                 let next = filling.last();
                 return Ok(filling.page(next, head));
@@ -121,7 +132,12 @@ impl Read<'_> {
         }
     }
 
-    fn page_by_chunks(&self, after: Position, head: Position, limit: PageLimit) -> Result<Page, ReadError> {
+    fn page_by_chunks(
+        &self,
+        after: Position,
+        head: Position,
+        limit: PageLimit,
+    ) -> Result<PageOfKept, ReadError> {
         let mut filling = Filling::new(limit);
         let mut topics = KnownTopics::new(self);
         for chunk in self.store.chunks(Position::new(after.get().saturating_add(1)), head)? {
@@ -143,7 +159,12 @@ impl Read<'_> {
     }
 
     /// Takes the wanted ones of the events at these places, and returns the last place that was looked at.
-    fn fetch(&self, places: &[Position], filling: &mut Filling) -> Result<Position, ReadError> {
+    fn fetch(
+        &self,
+        merge: &Merge<'_>,
+        places: &[Position],
+        filling: &mut Filling,
+    ) -> Result<Position, ReadError> {
         let mut topics = KnownTopics::new(self);
         let mut places = places.iter().copied().peekable();
         let mut through = Position::ORIGIN;
@@ -151,21 +172,40 @@ impl Read<'_> {
             if filling.is_full() || filling.walked >= limits::PAGE_SCAN_BYTES_MAX {
                 break;
             }
-            let chunk = self.store.chunk_at(place)?;
-            let chunk = chunk.ok_or_else(|| no_event_at(place))?;
-            self.take(&chunk, filling, &mut topics, |record| {
-                let is_next = places.peek() == Some(&record.position());
-                if is_next {
-                    through = record.position();
-                    places.next();
+            if let Some(chunk) = self.store.chunk_at(place)? {
+                self.take(&chunk, filling, &mut topics, |record| {
+                    let is_next = places.peek() == Some(&record.position());
+                    if is_next {
+                        through = record.position();
+                        places.next();
+                    }
+                    is_next
+                })?;
+            }
+            if places.next_if_eq(&place).is_some() {
+                if filling.is_full() {
+                    break;
                 }
-                is_next
-            })?;
-            if !filling.is_full() && through < place {
-                return Err(no_event_at(place));
+                self.check_gone(merge, &mut topics, place)?;
+                through = place;
             }
         }
         Ok(through)
+    }
+
+    /// The index named a place, and no chunk has it: its event was removed since, or the index is wrong.
+    pub(crate) fn check_gone(
+        &self,
+        merge: &Merge<'_>,
+        topics: &mut KnownTopics<'_>,
+        place: Position,
+    ) -> Result<(), ReadError> {
+        let Some(topic) = merge.topic_at(place)? else { return Ok(()) };
+        let removed_through = self.shared.view().catalog.topics.row(topic).removed_through;
+        match place <= removed_through || topics.dead.has(place)? {
+            true => Ok(()),
+            false => Err(index_damaged(format!("it has the place {place}, which no event has"))),
+        }
     }
 
     /// Takes the wanted events among those records of a chunk that `choose` chooses, until the page is full.
@@ -209,24 +249,35 @@ impl Read<'_> {
     }
 }
 
-/// The index is wrong about a place.
-pub(crate) fn no_event_at(place: Position) -> ReadError {
-    index_damaged(format!("it has the place {place}, which no event has"))
-}
-
-/// Whether a topic is wanted, asked once for each topic that one read meets.
+/// Whether a record's event is kept and of a wanted topic. Each topic that one read meets is asked once.
 pub(crate) struct KnownTopics<'a> {
     read: &'a Read<'a>,
-    known: HashMap<TopicNumber, Option<Topic>>,
+    known: HashMap<TopicNumber, Known>,
+    pub(crate) dead: DeadPlaces<'a>,
+}
+
+struct Known {
+    /// `None` if it is not wanted.
+    topic: Option<Topic>,
+    removed_through: Position,
 }
 
 impl<'a> KnownTopics<'a> {
     pub(crate) fn new(read: &'a Read<'a>) -> Self {
-        KnownTopics { read, known: HashMap::new() }
+        KnownTopics { read, known: HashMap::new(), dead: DeadPlaces::new(read.shared, read.store) }
     }
 
-    /// The record's topic, if it is wanted.
+    /// The record's topic, if it is wanted and the event was not removed.
     pub(crate) fn wanted(&mut self, record: &Record<'_>) -> Result<Option<Topic>, ReadError> {
+        let number = self.number(record)?;
+        let Known { topic, removed_through } = &self.known[&number];
+        let Some(topic) = topic.as_ref().filter(|_| record.position() > *removed_through) else {
+            return Ok(None);
+        };
+        Ok((!self.dead.has(record.position())?).then(|| topic.clone()))
+    }
+
+    fn number(&mut self, record: &Record<'_>) -> Result<TopicNumber, ReadError> {
         let view = self.read.shared.view();
         let topics = &view.catalog.topics;
         let number = std::str::from_utf8(record.topic()).ok().and_then(|name| topics.number(name));
@@ -234,10 +285,11 @@ impl<'a> KnownTopics<'a> {
             let what = format!("the event at {} is of a topic that is not in it", record.position());
             return Err(index_damaged(what));
         };
-        let wanted = self.known.entry(number).or_insert_with(|| {
-            let topic = &topics.row(number).topic;
-            self.read.filter.wants_topic(topic).then(|| topic.clone())
+        self.known.entry(number).or_insert_with(|| {
+            let row = topics.row(number);
+            let topic = self.read.filter.wants_topic(&row.topic).then(|| row.topic.clone());
+            Known { topic, removed_through: row.removed_through }
         });
-        Ok(wanted.clone())
+        Ok(number)
     }
 }

@@ -4,13 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use event_log::{
-    Batch, Clock, Data, Epoch, EpochStart, Epochs, Event, EventLog, Filter, IdempotencyKey, ManualClock,
-    NewEvent, PageLimit, Position, Timestamp, Topic,
+    Batch, Clock, Cursor, Data, Epoch, EpochStart, Epochs, Event, EventLog, Filter, IdempotencyKey,
+    ManualClock, NewEvent, PageLimit, Position, Timestamp, Topic,
 };
 use futures_executor::block_on;
 use uuid::Uuid;
 
+use crate::blocks::Block;
 use crate::chunk::ChunkWriter;
+use crate::postings::{self, Posting};
 use crate::record::tests::{full, hex};
 use crate::rows::{self, Checkpoint, TopicRow};
 use crate::{SledLog, SledOptions, idempotency, keys, record};
@@ -29,14 +31,28 @@ fn examples() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let checkpoint =
         Checkpoint { indexed_through: event.position, newest_time: event.time, events: 300, bytes: 65_536 };
     let topic = TopicRow {
-        topic: event.topic.clone(),
         first: Some(Position::new(4)),
-        last: event.position,
         events: 12,
         bytes: 4_096,
+        compacted_through: Position::new(200),
+        removed_through: Position::new(2),
+        missing_through: Position::new(3),
+        ..TopicRow::new(event.topic.clone(), event.position)
     };
-    let places = [4, 5, 300].map(Position::new);
-    let (first, places) = rows::encode_postings(&places).remove(0);
+    let block = Block {
+        chunks: 9,
+        stored_events: 300,
+        live_events: 298,
+        dead: 2,
+        stored_bytes: 65_600,
+        live_bytes: 65_536,
+        packed: true,
+    };
+    let postings = [(4, 90), (5, 300), (300, 36)];
+    let postings = postings.map(|(place, weight)| Posting { position: Position::new(place), weight });
+    let (first, places) = postings::encode(&postings).remove(0);
+    let key_hash = event.key.as_ref().map(keys::key_hash).unwrap();
+    let newest = rows::NewestRow { position: event.position, weight: 36 };
     let (hash, entry) = idempotency::entry(&event, &key);
     let mut chunk = ChunkWriter::default();
     chunk.push(&event, Some(&key));
@@ -51,6 +67,11 @@ fn examples() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         sealed("topic", &keys::topic(2), &topic.encode()),
         sealed("idempotency key", &keys::idempotency(&hash), &entry.encode()),
         ("expiry", keys::expiry(entry.time, &hash).to_vec(), Vec::new()),
+        sealed("removal", &keys::removal(&event.topic), &topic.removal().unwrap().encode()),
+        sealed("dead places", &keys::dead(0), &rows::encode_dead(&[7, 300])),
+        sealed("block", &keys::block(0), &rows::encode_block(&block)),
+        sealed("newest of a key", &keys::newest(2, &key_hash), &newest.encode()),
+        sealed("tombstone", &keys::tombstone(2, event.time, event.position), &key_hash),
     ]
 }
 
@@ -121,7 +142,7 @@ fn a_store_of_version_1_opens_and_is_read_back_right() {
     let starts = [EpochStart { epoch: Epoch::new(0x7f3a_9c1e), after: Position::ORIGIN }];
     assert_eq!(log.bounds().epochs.starts(), starts);
     let limit = PageLimit { events: 100, bytes: 1 << 20 };
-    let page = block_on(log.reader(Arc::new(Filter::everything())).read(Position::ORIGIN, limit)).unwrap();
+    let page = block_on(log.reader(Arc::new(Filter::everything())).read(Cursor::default(), limit)).unwrap();
     let expected = published().into_iter().zip(1u64..).map(|(event, number)| {
         Event::place(event, Position::new(number), moment(), Uuid::from_u128(u128::from(number)))
     });
@@ -140,8 +161,8 @@ fn a_store_of_version_1_opens_and_is_read_back_right() {
 /// dump.
 #[test]
 fn the_dump_of_the_newest_version_is_what_is_written() {
-    assert_eq!(migrations::KNOWN, 1);
-    let dump = migrations_file("fixtures/v0001.dump");
+    assert_eq!(migrations::KNOWN, 2);
+    let dump = migrations_file("fixtures/v0002.dump");
     let rows: Vec<&str> = dump.lines().filter(|line| !line.starts_with('#')).collect();
     let written = dump_rows();
     assert_eq!(rows, written.iter().map(|line| line.trim_end()).collect::<Vec<_>>());
@@ -174,7 +195,7 @@ fn dump_rows() -> Vec<String> {
     }
     chunks.into_iter().flat_map(ChunkWriter::finish).for_each(|(key, value)| put(&key, value));
     let mut checkpoint = crate::store::Writes::default();
-    catalog.put_checkpoint(&mut checkpoint);
+    catalog.put_checkpoint(&crate::removal::Changes::default(), &mut checkpoint);
     checkpoint.rows().for_each(|(key, value)| put(key, value.to_vec()));
     writes.iter().map(|(key, value)| format!("{} {}", hex(key), hex(value))).collect()
 }

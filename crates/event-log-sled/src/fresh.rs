@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use event_log::{Event, Filter, Page, PageLimit, Position, limits};
+use event_log::{Event, Filter, PageLimit, Position, limits};
+
+use crate::cold::PageOfKept;
 
 /// What an event takes beside its texts, about.
 const OVERHEAD_BYTES: usize = 256;
@@ -35,14 +37,23 @@ impl Fresh {
         }
     }
 
-    /// The page after a place, if all that comes after it is here.
+    /// Forgets all up to a place, because some of it was removed: from there on the log itself is asked.
+    pub(crate) fn forget_through(&mut self, place: Position) {
+        while let Some(oldest) = self.events.front().filter(|oldest| oldest.position <= place) {
+            self.bytes -= oldest.weight() + OVERHEAD_BYTES;
+            self.events.pop_front();
+        }
+        self.since = self.since.max(place);
+    }
+
+    /// The events after a place, if all that comes after it is here; how far they go, and whether that is the head.
     pub(crate) fn page(
         &self,
         filter: &Filter,
         after: Position,
         limit: PageLimit,
         head: Position,
-    ) -> Option<Page> {
+    ) -> Option<PageOfKept> {
         if after < self.since {
             return None;
         }
@@ -54,13 +65,13 @@ impl Fresh {
                 bytes += event.weight();
                 events.push(Arc::clone(event));
                 if events.len() >= limit.events || bytes >= limit.bytes {
-                    return Some(Page { events, next, at_head: next >= head });
+                    return Some(PageOfKept { events, next, at_head: next >= head });
                 }
             }
         }
         let at_head = self.events.len() - start <= WALK_MAX;
         let next = if at_head { head.max(after) } else { next };
-        Some(Page { events, next, at_head })
+        Some(PageOfKept { events, next, at_head })
     }
 }
 

@@ -6,13 +6,22 @@
 //! 00 02                             the checkpoint: how far the projections go
 //! 00 03                             how often the store was opened
 //! 01 | first position | part u16    a chunk of events, or a part of a large one
-//! 02 | topic u32 | first position   positions of a topic's events            (projection)
+//! 02 | topic u32 | first position   places and weights of a topic's events   (projection)
 //! 03 | topic u32                    a topic and what it holds                (projection)
-//! 04 | hash of topic and key        the event that carries a key             (projection)
-//! 05 | time u64 | that hash         when that key is forgotten               (projection)
+//! 04 | hash of topic and key        the event that carries an idempotency key
+//! 05 | time u64 | that hash         when that key is forgotten
+//! 06 | hash of a topic              what was removed of a topic
+//! 07 | block u64                    places in a block that are dead
+//! 08 | block u64                    how much a block holds                   (projection)
+//! 09 | topic u32 | hash of a key    the newest event of a compaction key     (projection)
+//! 0a | topic u32 | time u64 | place that event is a tombstone                (projection)
 //! ```
+//!
+//! The rows of idempotency keys are made from the events too, but outlive them.
 
-use event_log::{Position, Timestamp};
+use event_log::{Key, Position, Timestamp, Topic};
+
+use crate::blocks::BlockNumber;
 
 /// A 128-bit hash that stands for an idempotency key in its topic, or for an event's content.
 pub(crate) type Hash = [u8; 16];
@@ -26,6 +35,11 @@ pub(crate) const POSTINGS: u8 = 0x02;
 pub(crate) const TOPIC: u8 = 0x03;
 pub(crate) const IDEMPOTENCY: u8 = 0x04;
 pub(crate) const EXPIRY: u8 = 0x05;
+pub(crate) const REMOVAL: u8 = 0x06;
+pub(crate) const DEAD: u8 = 0x07;
+pub(crate) const BLOCK: u8 = 0x08;
+pub(crate) const NEWEST: u8 = 0x09;
+pub(crate) const TOMBSTONE: u8 = 0x0a;
 
 /// The number of a topic: its place in the order in which topics first appeared.
 pub(crate) type TopicNumber = u32;
@@ -97,6 +111,75 @@ pub(crate) fn read_expiry(key: &[u8]) -> Option<(Timestamp, Hash)> {
     Some((Timestamp::from_micros(u64::from_be_bytes(*time)), hash.try_into().ok()?))
 }
 
+/// A topic's own row by its name, since numbers are given anew when the projections are.
+pub(crate) fn removal(topic: &Topic) -> [u8; 17] {
+    let mut key = [0; 17];
+    key[0] = REMOVAL;
+    key[1..].copy_from_slice(&hash_of(topic.as_str()));
+    key
+}
+
+pub(crate) fn dead(block: BlockNumber) -> [u8; 9] {
+    numbered(DEAD, block)
+}
+
+pub(crate) fn block(block: BlockNumber) -> [u8; 9] {
+    numbered(BLOCK, block)
+}
+
+/// The block of a row of [`DEAD`] or [`BLOCK`].
+pub(crate) fn read_block(key: &[u8]) -> Option<BlockNumber> {
+    let (kind, number) = key.split_first()?;
+    [DEAD, BLOCK].contains(kind).then_some(u64::from_be_bytes(number.try_into().ok()?))
+}
+
+fn numbered(kind: u8, number: u64) -> [u8; 9] {
+    let mut key = [0; 9];
+    key[0] = kind;
+    key[1..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+pub(crate) fn newest(topic: TopicNumber, key: &Hash) -> [u8; 21] {
+    let mut row = [0; 21];
+    row[0] = NEWEST;
+    row[1..5].copy_from_slice(&topic.to_be_bytes());
+    row[5..].copy_from_slice(key);
+    row
+}
+
+pub(crate) fn read_newest(key: &[u8]) -> Option<(TopicNumber, Hash)> {
+    let rest: &[u8; 20] = key.strip_prefix(&[NEWEST])?.try_into().ok()?;
+    let (topic, hash) = rest.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*topic), hash.try_into().ok()?))
+}
+
+pub(crate) fn tombstone(topic: TopicNumber, time: Timestamp, place: Position) -> [u8; 21] {
+    let mut row = [0; 21];
+    row[0] = TOMBSTONE;
+    row[1..5].copy_from_slice(&topic.to_be_bytes());
+    row[5..13].copy_from_slice(&time.as_micros().to_be_bytes());
+    row[13..].copy_from_slice(&place.get().to_be_bytes());
+    row
+}
+
+pub(crate) fn read_tombstone(key: &[u8]) -> Option<(TopicNumber, Timestamp, Position)> {
+    let rest: &[u8; 20] = key.strip_prefix(&[TOMBSTONE])?.try_into().ok()?;
+    let (topic, rest) = rest.split_first_chunk::<4>()?;
+    let (time, place) = rest.split_first_chunk::<8>()?;
+    let place = Position::new(u64::from_be_bytes(place.try_into().ok()?));
+    Some((u32::from_be_bytes(*topic), Timestamp::from_micros(u64::from_be_bytes(*time)), place))
+}
+
+/// What stands for a compaction key within its topic.
+pub(crate) fn key_hash(key: &Key) -> Hash {
+    hash_of(key.as_str())
+}
+
+fn hash_of(text: &str) -> Hash {
+    *blake3::hash(text.as_bytes()).as_bytes().first_chunk().expect("a hash has 32 bytes")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -114,6 +197,11 @@ mod tests {
             prop_assert_eq!(read_topic(&topic(number_of_topic)), Some(number_of_topic));
             prop_assert_eq!(read_idempotency(&idempotency(&hash)), Some(hash));
             prop_assert_eq!(read_expiry(&expiry(time, &hash)), Some((time, hash)));
+            prop_assert_eq!(read_block(&dead(number)), Some(number));
+            prop_assert_eq!(read_block(&block(number)), Some(number));
+            prop_assert_eq!(read_newest(&newest(number_of_topic, &hash)), Some((number_of_topic, hash)));
+            let tombstone = tombstone(number_of_topic, time, place);
+            prop_assert_eq!(read_tombstone(&tombstone), Some((number_of_topic, time, place)));
             prop_assert_eq!(read_chunk(&chunk(place, part)[..10]), None);
             if kind != CHUNK {
                 let mut other = chunk(place, part);

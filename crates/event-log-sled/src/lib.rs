@@ -26,6 +26,17 @@ mod recovery;
 mod shared;
 mod verify;
 
+mod blocks;
+mod dead;
+mod postings;
+
+mod compaction;
+mod pack;
+mod packer;
+mod plan;
+mod removal;
+mod steps;
+
 mod chunk;
 mod keys;
 mod record;
@@ -45,8 +56,8 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, TrySendError};
 use event_log::{
-    AppendError, Batch, Bounds, Clock, EventLog, Filter, LogReader, Pattern, ReadError, Receipt, TailWatch,
-    Topic, TopicStats, limits,
+    AppendError, Batch, Bounds, Clock, EventLog, Filter, LogReader, Pattern, Position, ReadError, Receipt,
+    Removal, Removals, Removed, TailWatch, Topic, TopicStats, limits,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -57,7 +68,7 @@ pub use options::{OpenError, SledOptions};
 pub use verify::Verified;
 
 use shared::Shared;
-use writer::Request;
+use writer::{Append, Request};
 
 /// A log in a directory. A clone is another handle on the same log; when the last one is dropped, the log is closed.
 #[derive(Clone)]
@@ -65,10 +76,13 @@ pub struct SledLog {
     inner: Arc<Inner>,
 }
 
+/// The writer's queue; `None` once it takes nothing more.
+type Queue = Arc<RwLock<Option<Sender<Request>>>>;
+
 struct Inner {
     shared: Arc<Shared>,
     /// `None` once the log takes no more appends; the writer ends when it has taken all that was sent before.
-    queue: RwLock<Option<Sender<Request>>>,
+    queue: Queue,
     queued_bytes: Arc<AtomicUsize>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -79,13 +93,17 @@ impl SledLog {
         let lock = directory::take(&options.directory)?;
         let recovery::Recovered { store, view, recent, witness } = recovery::recover(&options, &*clock)?;
         let shared = Arc::new(Shared::new(store, view, &options));
-        let readers = pool::start(&shared)
-            .map_err(|error| OpenError::io("start the threads that read", &options.directory, error))?;
-        let (sender, queue) = crossbeam_channel::bounded(limits::APPEND_QUEUE_REQUESTS_MAX);
+        let thread_error = |error| OpenError::io("start the threads of", &options.directory, error);
+        let mut readers = pool::start(&shared).map_err(thread_error)?;
+        let (sender, requests) = crossbeam_channel::bounded(limits::APPEND_QUEUE_REQUESTS_MAX);
+        let queue: Queue = Arc::new(RwLock::new(Some(sender)));
+        if options.pack {
+            readers.push(packer::start(&shared, &queue).map_err(thread_error)?);
+        }
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let writer = writer::Writer {
             shared: Arc::clone(&shared),
-            queue,
+            queue: requests,
             queued_bytes: Arc::clone(&queued_bytes),
             recent,
             witness,
@@ -94,10 +112,7 @@ impl SledLog {
             readers,
             lock,
         };
-        let writer = writer
-            .start()
-            .map_err(|error| OpenError::io("start the thread that writes", &options.directory, error))?;
-        let (queue, writer) = (RwLock::new(Some(sender)), Mutex::new(Some(writer)));
+        let writer = Mutex::new(Some(writer.start().map_err(thread_error)?));
         Ok(SledLog { inner: Arc::new(Inner { shared, queue, queued_bytes, writer }) })
     }
 
@@ -118,8 +133,13 @@ impl SledLog {
     /// Reads every record and compares every index with the log. Blocks for as long as that takes; appends wait for it
     /// no longer than for any reader.
     pub fn verify(&self) -> Result<Verified, ReadError> {
+        self.verify_with(&mut |_| {})
+    }
+
+    /// The same, and tells now and then how many records were read.
+    pub fn verify_with(&self, progress: &mut dyn FnMut(u64)) -> Result<Verified, ReadError> {
         let store = self.inner.shared.store()?;
-        verify::verify(&self.inner.shared, &store)
+        verify::verify(&self.inner.shared, &store, progress)
     }
 }
 
@@ -142,6 +162,22 @@ impl EventLog for SledLog {
 
     fn reader(&self, filter: Arc<Filter>) -> Box<dyn LogReader> {
         Box::new(reader::SledReader::new(Arc::clone(&self.inner.shared), filter))
+    }
+
+    fn remove(&self, removals: Vec<Removal>) -> BoxFuture<'static, Result<Removed, ReadError>> {
+        steps::remove(Arc::clone(&self.inner.shared), Arc::clone(&self.inner.queue), removals).boxed()
+    }
+
+    fn removable(&self, removals: Vec<Removal>) -> BoxFuture<'static, Result<Removed, ReadError>> {
+        steps::removable(Arc::clone(&self.inner.shared), removals).boxed()
+    }
+
+    fn removals(&self) -> Removals {
+        self.inner.shared.view().catalog.removals
+    }
+
+    fn count_after(&self, place: Position) -> u64 {
+        self.inner.shared.view().catalog.count_after(place)
     }
 
     fn tail(&self) -> TailWatch {
@@ -182,7 +218,7 @@ impl Inner {
         let (answer, receipt) = oneshot::channel();
         let refused = match before.saturating_add(weight) > limits::APPEND_QUEUE_BYTES_MAX {
             true => AppendError::Overloaded,
-            false => match queue.try_send(Request { batch, weight, answer }) {
+            false => match queue.try_send(Request::Append(Append { batch, weight, answer })) {
                 Ok(()) => return Ok(receipt),
                 Err(TrySendError::Full(_)) => AppendError::Overloaded,
                 Err(TrySendError::Disconnected(_)) => AppendError::Closed,
@@ -204,7 +240,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.queue.get_mut().take();
+        self.queue.write().take();
         self.join();
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BinaryHeap;
 use event_log::{Position, ReadError};
 
 use crate::keys::TopicNumber;
+use crate::postings::Posting;
 use crate::shared::View;
 use crate::store::Store;
 
@@ -23,6 +24,8 @@ pub(crate) enum Way {
 /// One topic's places that were fetched; the last one comes next.
 struct Source {
     topic: TopicNumber,
+    /// What lies up to here is removed.
+    removed_through: Position,
     /// In memory, after all rows.
     recent: Vec<Position>,
     recent_taken: bool,
@@ -50,16 +53,19 @@ impl<'a> Merge<'a> {
         let catalog = &view.catalog;
         let wanted = topics.iter().filter(|topic| catalog.topics.row(**topic).last > after);
         let sources = wanted.map(|topic| {
+            let removed_through = catalog.topics.row(*topic).removed_through;
+            let after = after.max(removed_through);
             let recent = catalog.unindexed(*topic);
-            let from = recent.partition_point(|place| *place <= after);
-            let recent = recent[from..].iter().copied().take_while(|place| *place <= through).collect();
+            let from = recent.partition_point(|posting| posting.position <= after);
+            let recent = places(&recent[from..]).take_while(|place| *place <= through).collect();
             let edge = match way {
-                Way::After(after) => after,
+                Way::After(_) => after,
                 Way::Through(through) => {
                     Position::new(catalog.indexed_through().min(through).get().saturating_add(1))
                 }
             };
-            Source { topic: *topic, recent, recent_taken: false, fetched: Vec::new(), edge }
+            let (recent_taken, fetched) = (false, Vec::new());
+            Source { topic: *topic, removed_through, recent, recent_taken, fetched, edge }
         });
         let sources: Vec<Source> = sources.collect();
         Merge { store, way, indexed_through: catalog.indexed_through(), sources, next: BinaryHeap::new() }
@@ -75,6 +81,17 @@ impl<'a> Merge<'a> {
         let Some((rank, source)) = self.next.pop() else { return Ok(None) };
         self.refill(source)?;
         Ok(Some(self.place(rank)))
+    }
+
+    /// The topic whose rows have a place now.
+    pub(crate) fn topic_at(&self, place: Position) -> Result<Option<TopicNumber>, ReadError> {
+        for source in &self.sources {
+            let row = self.store.postings_row(source.topic, place)?;
+            if row.is_some_and(|(_, row)| row.iter().any(|posting| posting.position == place)) {
+                return Ok(Some(source.topic));
+            }
+        }
+        Ok(None)
     }
 
     fn rank(&self, place: Position) -> u64 {
@@ -108,13 +125,11 @@ impl<'a> Merge<'a> {
         match self.way {
             Way::After(_) => {
                 if source.edge < indexed_through
-                    && let Some(mut row) = store.postings_after(source.topic, source.edge)?
+                    && let Some(row) = store.postings_after(source.topic, source.edge)?
                 {
-                    source.edge = row.last().copied().unwrap_or(indexed_through);
+                    source.edge = row.last().map_or(indexed_through, |last| last.position);
                     // A checkpoint may have written rows since; those places are in `recent`.
-                    row.retain(|place| *place <= indexed_through);
-                    row.reverse();
-                    source.fetched = row;
+                    source.fetched = places(&row).filter(|place| *place <= indexed_through).rev().collect();
                 }
                 if source.fetched.is_empty() && !source.recent_taken {
                     source.recent_taken = true;
@@ -131,11 +146,15 @@ impl<'a> Merge<'a> {
                 if source.fetched.is_empty()
                     && let Some(row) = store.postings_before(source.topic, source.edge)?
                 {
-                    source.edge = row.first().copied().unwrap_or(Position::ORIGIN);
-                    source.fetched = row;
+                    source.edge = row.first().map_or(Position::ORIGIN, |first| first.position);
+                    source.fetched = places(&row).filter(|place| *place > source.removed_through).collect();
                 }
             }
         }
         Ok(())
     }
+}
+
+fn places(postings: &[Posting]) -> impl DoubleEndedIterator<Item = Position> {
+    postings.iter().map(|posting| posting.position)
 }

@@ -23,6 +23,8 @@ pub struct SledOptions {
     pub restored: bool,
     /// After so many events the projections are written down; opening reads at most about so many again.
     pub checkpoint_events: usize,
+    /// Give bytes of removed events back, in the background.
+    pub pack: bool,
 }
 
 impl SledOptions {
@@ -36,6 +38,7 @@ impl SledOptions {
             recent_bytes: 8 * limits::MIB,
             restored: false,
             checkpoint_events: 16_384,
+            pack: true,
         }
     }
 }

@@ -59,6 +59,7 @@ fn attempt<T>(
         return Err(ReadError::Closed);
     }
     let store = shared.store()?;
+    let _chunks_stay = shared.chunks_stay();
     let result = catch_unwind(AssertUnwindSafe(|| read(shared, &store))).unwrap_or_else(|panic| {
         Err(ReadError::Damaged(format!("the engine panicked while it read: {}", panic_text(&*panic))))
     });

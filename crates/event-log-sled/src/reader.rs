@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use event_log::{Filter, LogReader, Page, PageLimit, Position, ReadError, Seek};
+use event_log::{Cursor, Filter, LogReader, Page, PageLimit, Position, ReadError, Removals, Resumed, Seek};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 
 use crate::catalog::Topics;
+use crate::cold::PageOfKept;
 use crate::keys::TopicNumber;
 use crate::seek::{Search, Sought};
 use crate::shared::Shared;
+use crate::store::Store;
 use crate::{cold, pool};
 
 /// A reader remembers at most so many topics; one that wants more reads all chunks.
@@ -65,41 +67,109 @@ impl SledReader {
         SledReader { shared, filter, resolved: Arc::default() }
     }
 
-    fn page_in_memory(&self, after: Position, limit: PageLimit) -> Option<Page> {
+    /// The page, if it can be told without the disk.
+    fn page_in_memory(&self, after: Cursor, limit: PageLimit) -> Option<Answer> {
         let view = self.shared.view();
-        view.fresh.page(&self.filter, after, limit, view.catalog.head)
+        let catalog = &view.catalog;
+        if catalog.is_missed(&self.filter, after) {
+            return Some(Answer::Missed(catalog.removals));
+        }
+        let page = view.fresh.page(&self.filter, after.position, limit, catalog.head)?;
+        Some(Answer::Page(page, catalog.removals))
+    }
+
+    /// The place from which a read begins as asked.
+    async fn find(&self, to: Seek) -> Result<Position, ReadError> {
+        let mut search = Search::new(to, self.shared.view().catalog.head);
+        loop {
+            let (filter, resolved) = (Arc::clone(&self.filter), Arc::clone(&self.resolved));
+            let sought = pool::run(Arc::clone(&self.shared), move |shared, store| {
+                cold::Read { shared, store, filter: &filter }.seek(&mut resolved.lock(), search)
+            });
+            match sought.await? {
+                Sought::Found(place) => return Ok(place),
+                Sought::GoOn(rest) => search = rest,
+            }
+        }
+    }
+
+    /// Where a reader goes on that missed something. What is removed from now on it does not know.
+    async fn after_gap(&self, cursor: Cursor, removals: Removals) -> Result<Cursor, ReadError> {
+        let position = self.find(Seek::FirstOfTopicsAfter(cursor.position)).await?;
+        Ok(Cursor { position, removals })
+    }
+
+    async fn page(&self, after: Cursor, limit: PageLimit) -> Result<Page, ReadError> {
+        let answer = match self.page_in_memory(after, limit) {
+            Some(answer) => answer,
+            None => {
+                let (filter, resolved) = (Arc::clone(&self.filter), Arc::clone(&self.resolved));
+                let read = move |shared: &Shared, store: &Store| {
+                    page_on_disk(&cold::Read { shared, store, filter: &filter }, &resolved, after, limit)
+                };
+                pool::run(Arc::clone(&self.shared), read).await?
+            }
+        };
+        match answer {
+            Answer::Page(PageOfKept { events, next, at_head }, removals) => {
+                Ok(Page { events, next: Cursor { position: next, removals }, at_head, gap: false })
+            }
+            Answer::Missed(removals) => {
+                let next = self.after_gap(after, removals).await?;
+                let at_head = next.position >= self.shared.view().catalog.head;
+                Ok(Page { events: Vec::new(), next, at_head, gap: true })
+            }
+        }
+    }
+}
+
+/// What a page came to, with the removals that it took into account.
+enum Answer {
+    Page(PageOfKept, Removals),
+    Missed(Removals),
+}
+
+/// Reads a page, and looks only then whether anything was removed: what was removed while it was read is seen.
+fn page_on_disk(
+    read: &cold::Read<'_>,
+    resolved: &Mutex<Resolved>,
+    after: Cursor,
+    limit: PageLimit,
+) -> Result<Answer, ReadError> {
+    let page = read.kept_page(&mut resolved.lock(), after.position, limit)?;
+    let view = read.shared.view();
+    let catalog = &view.catalog;
+    match catalog.is_missed(read.filter, after) {
+        true => Ok(Answer::Missed(catalog.removals)),
+        false => Ok(Answer::Page(page, catalog.removals)),
     }
 }
 
 impl LogReader for SledReader {
-    fn read(&mut self, after: Position, limit: PageLimit) -> BoxFuture<'_, Result<Page, ReadError>> {
+    fn read(&mut self, after: Cursor, limit: PageLimit) -> BoxFuture<'_, Result<Page, ReadError>> {
         if self.shared.is_closed() {
             return ready(Err(ReadError::Closed)).boxed();
         }
-        if let Some(page) = self.page_in_memory(after, limit) {
-            return ready(Ok(page)).boxed();
+        self.page(after, limit).boxed()
+    }
+
+    fn resume(&mut self, cursor: Cursor) -> BoxFuture<'_, Result<Resumed, ReadError>> {
+        let (missed, removals) = {
+            let view = self.shared.view();
+            (view.catalog.is_missed(&self.filter, cursor), view.catalog.removals)
+        };
+        async move {
+            let cursor = match missed {
+                true => self.after_gap(cursor, removals).await?,
+                false => Cursor { removals, ..cursor },
+            };
+            Ok(Resumed { cursor, gap: missed })
         }
-        let (filter, resolved) = (Arc::clone(&self.filter), Arc::clone(&self.resolved));
-        pool::run(Arc::clone(&self.shared), move |shared, store| {
-            cold::Read { shared, store, filter: &filter }.page(&mut resolved.lock(), after, limit)
-        })
         .boxed()
     }
 
-    fn seek(&mut self, to: Seek) -> BoxFuture<'_, Result<Position, ReadError>> {
-        let mut search = Search::new(to, self.shared.view().catalog.head);
-        async move {
-            loop {
-                let (filter, resolved) = (Arc::clone(&self.filter), Arc::clone(&self.resolved));
-                let sought = pool::run(Arc::clone(&self.shared), move |shared, store| {
-                    cold::Read { shared, store, filter: &filter }.seek(&mut resolved.lock(), search)
-                });
-                match sought.await? {
-                    Sought::Found(place) => return Ok(place),
-                    Sought::GoOn(rest) => search = rest,
-                }
-            }
-        }
-        .boxed()
+    fn seek(&mut self, to: Seek) -> BoxFuture<'_, Result<Cursor, ReadError>> {
+        let removals = self.shared.view().catalog.removals;
+        async move { Ok(Cursor { position: self.find(to).await?, removals }) }.boxed()
     }
 }

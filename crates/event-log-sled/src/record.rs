@@ -128,6 +128,11 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// All its bytes.
+    pub(crate) fn whole(&self) -> &'a [u8] {
+        self.whole
+    }
+
     pub(crate) fn position(&self) -> Position {
         Position::new(self.head.position)
     }

@@ -5,14 +5,19 @@
 //! projections are thrown away and made from the chunks; the epochs are no projection, nor are the events.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use event_log::{Clock, Epoch, Epochs, Position, ReadError};
 
+use crate::blocks::{self, Block, BlockNumber, Blocks};
 use crate::catalog::{Catalog, Topics};
+use crate::chunk::Chunk;
+use crate::dead;
 use crate::fresh::Fresh;
 use crate::idempotency::{self, Recent};
 use crate::keys::{self, TopicNumber};
-use crate::rows::{self, Checkpoint, TopicRow};
+use crate::removal::Changes;
+use crate::rows::{self, Checkpoint, RemovalRow, TopicRow};
 use crate::shared::View;
 use crate::store::{Store, Writes, guarded};
 use crate::witness::{Testimony, Witness};
@@ -20,6 +25,8 @@ use crate::{OpenError, SledOptions};
 
 /// Rows that are removed in one batch.
 const REMOVED_AT_ONCE: usize = 16_384;
+/// How often a long reading of events says how far it has come.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A log that is ready to serve.
 pub(crate) struct Recovered {
@@ -65,9 +72,9 @@ impl Recovery<'_> {
         refuse_shorter(testimony, &epochs, found.unwrap_or_default().max(catalog.head))?;
         let mut catalog = catalog;
         self.replay(&mut catalog).map_err(open_error)?;
-        let (epochs, oldest) = self.begin_epoch(epochs, &catalog)?;
+        let epochs = self.begin_epoch(epochs, &catalog)?;
         let fresh = Fresh::new(catalog.head, self.options.recent_bytes);
-        Ok((View { epochs, oldest, catalog, fresh }, self.recent, self.witness))
+        Ok((View { epochs, catalog, fresh }, self.recent, self.witness))
     }
 
     /// The last place that the chunks hold.
@@ -115,7 +122,13 @@ impl Recovery<'_> {
             Ok(checkpoint) => checkpoint,
             Err(why) => return Ok(Err(why)),
         };
-        Ok(self.topic_rows()?.and_then(|rows| check_totals(checkpoint, rows)))
+        let rows = match (self.topic_rows()?, self.block_rows()?) {
+            (Ok(topics), Ok(blocks)) => check_totals(checkpoint, topics, blocks),
+            (Err(why), _) | (_, Err(why)) => Err(why),
+        };
+        let Ok(mut catalog) = rows else { return Ok(rows) };
+        self.recall(&mut catalog)?;
+        Ok(Ok(catalog))
     }
 
     fn topic_rows(&self) -> Result<Result<Vec<TopicRow>, String>, ReadError> {
@@ -134,6 +147,33 @@ impl Recovery<'_> {
         Ok(Ok(topics))
     }
 
+    fn block_rows(&self) -> Result<Result<Blocks, String>, ReadError> {
+        let mut blocks = Vec::new();
+        for row in self.store.rows(keys::BLOCK) {
+            let (key, value) = row?;
+            let block = rows::unseal(&key, &value).and_then(rows::decode_block);
+            match (keys::read_block(&key), block) {
+                (Some(number), Ok(block)) => blocks.push((number, block)),
+                (None, _) => return Ok(Err(format!("the row {key:02x?} is no block"))),
+                (_, Err(why)) => return Ok(Err(why)),
+            }
+        }
+        Ok(Ok(Blocks::from_rows(blocks)))
+    }
+
+    /// Adds what was removed of each topic. These rows are no projection: damage here is damage of the log.
+    fn recall(&self, catalog: &mut Catalog) -> Result<(), ReadError> {
+        for row in self.store.rows(keys::REMOVAL) {
+            let (key, value) = row?;
+            let removal = rows::unseal(&key, &value).and_then(RemovalRow::decode);
+            let removal = removal.map_err(|what| {
+                ReadError::Damaged(format!("what was removed of a topic can no longer be told: {what}"))
+            })?;
+            catalog.recall(removal);
+        }
+        Ok(())
+    }
+
     /// Throws the projections away and makes them from all chunks.
     fn rebuild(&mut self, why: &str, data: &Path) -> Result<Catalog, OpenError> {
         tracing::warn!(why, "the index cannot be used; it is made anew from all events");
@@ -141,21 +181,34 @@ impl Recovery<'_> {
         let mut writes = Writes::default();
         writes.remove(&keys::CHECKPOINT);
         self.store.write(writes).map_err(open_error)?;
-        for kind in [keys::POSTINGS, keys::TOPIC, keys::IDEMPOTENCY, keys::EXPIRY] {
-            self.remove_all(kind).map_err(open_error)?;
+        let projections = [keys::POSTINGS, keys::TOPIC, keys::BLOCK, keys::NEWEST, keys::TOMBSTONE];
+        for kind in projections {
+            self.remove_all(kind, |_, _| true).map_err(open_error)?;
+        }
+        // A key outlives its event, so its row stays if it is whole; those of events that are kept are made anew.
+        for kind in [keys::IDEMPOTENCY, keys::EXPIRY] {
+            self.remove_all(kind, is_damaged_key).map_err(open_error)?;
         }
         let mut catalog = Catalog::default();
+        self.recall(&mut catalog).map_err(open_error)?;
+        self.count_dead(&mut catalog).map_err(open_error)?;
         self.replay(&mut catalog).map_err(open_error)?;
+        catalog.raise_head();
         self.checkpoint(&mut catalog).map_err(open_error)?;
         Store::rebuild_is_done(data).map_err(|error| OpenError::io("remove a mark from", data, error))?;
         Ok(catalog)
     }
 
-    fn remove_all(&self, kind: u8) -> Result<(), ReadError> {
+    /// Removes the rows of a kind that are chosen.
+    fn remove_all(&self, kind: u8, choose: fn(&[u8], &[u8]) -> bool) -> Result<(), ReadError> {
         loop {
             let mut writes = Writes::default();
             let mut count = 0;
-            for row in self.store.rows(kind).take(REMOVED_AT_ONCE) {
+            let chosen = self.store.rows(kind).filter(|row| match row {
+                Ok((key, value)) => choose(key, value),
+                Err(_) => true,
+            });
+            for row in chosen.take(REMOVED_AT_ONCE) {
                 writes.remove(&row?.0);
                 count += 1;
             }
@@ -166,32 +219,67 @@ impl Recovery<'_> {
         }
     }
 
+    fn count_dead(&self, catalog: &mut Catalog) -> Result<(), ReadError> {
+        for row in self.store.rows(keys::DEAD) {
+            let (key, _) = row?;
+            let Some(number) = keys::read_block(&key) else {
+                return Err(ReadError::Damaged(format!("the row {key:02x?} is no list of dead places")));
+            };
+            let dead = dead::read(self.store, number)?.len();
+            catalog.blocks.set_dead(number, u32::try_from(dead).unwrap_or(u32::MAX));
+        }
+        Ok(())
+    }
+
     /// Adds the events after what a catalog holds, with a checkpoint now and then.
     fn replay(&mut self, catalog: &mut Catalog) -> Result<(), ReadError> {
-        let forgotten = self.clock.now().saturating_sub(self.options.idempotency_window);
-        let next = Position::new(catalog.head.get().saturating_add(1));
+        let begun_after = catalog.head;
+        let next = Position::new(begun_after.get().saturating_add(1));
+        let mut report = Report::new();
         for chunk in self.store.chunks(next, Position::new(u64::MAX))? {
             let chunk = chunk?;
-            for record in chunk.records() {
-                let record = record?;
-                if record.position() <= catalog.head {
-                    continue;
-                }
-                record.check().map_err(ReadError::Damaged)?;
-                if record.time() < catalog.newest_time {
-                    let what = format!("the time of the event at {} goes back", record.position());
-                    return Err(ReadError::Damaged(what));
-                }
-                let (event, key) =
-                    record.parts(record.texts_in(chunk.body()), None).map_err(ReadError::Damaged)?;
-                catalog.add(&event.topic, event.position, event.time, event.weight());
-                if let Some(key) = key.filter(|_| event.time > forgotten) {
-                    let (hash, row) = idempotency::entry(&event, &key);
-                    self.recent.insert(hash, row);
-                }
+            self.replay_chunk(&chunk, catalog)?;
+            if chunk.first() > begun_after {
+                catalog.blocks.add_chunk(chunk.first(), chunk.parts());
             }
             if catalog.checkpoint_is_due(self.options.checkpoint_events) {
                 self.checkpoint(catalog)?;
+            }
+            report.tell(catalog);
+        }
+        Ok(())
+    }
+
+    fn replay_chunk(&mut self, chunk: &Chunk, catalog: &mut Catalog) -> Result<(), ReadError> {
+        let forgotten = self.clock.now().saturating_sub(self.options.idempotency_window);
+        let mut dead: Option<(BlockNumber, Vec<u16>)> = None;
+        for record in chunk.records() {
+            let record = record?;
+            if record.position() <= catalog.head {
+                continue;
+            }
+            record.check().map_err(ReadError::Damaged)?;
+            if record.time() < catalog.newest_time {
+                let what = format!("the time of the event at {} goes back", record.position());
+                return Err(ReadError::Damaged(what));
+            }
+            let (event, key) =
+                record.parts(record.texts_in(chunk.body()), None).map_err(ReadError::Damaged)?;
+            let number = blocks::number_of(event.position);
+            if dead.as_ref().is_none_or(|(of, _)| *of != number) {
+                let has_dead = catalog.blocks.get(number).dead > 0;
+                dead = Some((number, if has_dead { dead::read(self.store, number)? } else { Vec::new() }));
+            }
+            let is_dead =
+                dead.as_ref().is_some_and(|(_, dead)| dead.contains(&blocks::offset_in(event.position)));
+            let row = catalog.topics.get(event.topic.as_str());
+            match is_dead || row.is_some_and(|row| event.position <= row.removed_through) {
+                true => catalog.add_removed(&event.topic, event.position, event.time, event.weight()),
+                false => catalog.add(&event.topic, event.position, event.time, event.weight()),
+            }
+            if let Some(key) = key.filter(|_| event.time > forgotten) {
+                let (hash, row) = idempotency::entry(&event, &key);
+                self.recent.insert(hash, row);
             }
         }
         Ok(())
@@ -201,19 +289,15 @@ impl Recovery<'_> {
         let mut writes = Writes::default();
         let forgotten = self.clock.now().saturating_sub(self.options.idempotency_window);
         self.recent.put_checkpoint(self.store, forgotten, &mut writes)?;
-        catalog.put_checkpoint(&mut writes);
+        catalog.put_checkpoint(&Changes::default(), &mut writes);
         self.store.write(writes)?;
         catalog.checkpointed();
         self.recent.checkpointed();
         Ok(())
     }
 
-    /// The oldest event, and a new epoch after the head if the directory is a restored copy.
-    fn begin_epoch(
-        &mut self,
-        mut epochs: Epochs,
-        catalog: &Catalog,
-    ) -> Result<(Epochs, Option<Position>), OpenError> {
+    /// A new epoch after the head if the directory is a restored copy.
+    fn begin_epoch(&mut self, mut epochs: Epochs, catalog: &Catalog) -> Result<Epochs, OpenError> {
         let data = &self.options.directory;
         if self.options.restored {
             epochs.begin(new_epoch(Some(&epochs)), catalog.head);
@@ -223,19 +307,48 @@ impl Recovery<'_> {
         let testimony = Testimony { epoch: epochs.current(), head: catalog.head, events: catalog.events };
         let written = self.witness.write(testimony);
         written.map_err(|error| OpenError::io("write the witness file in", data, error))?;
-        let mut chunks = self.store.chunks(Position::ORIGIN, catalog.head).map_err(open_error)?;
-        let oldest = chunks.next().transpose().map_err(open_error)?.map(|chunk| chunk.first());
-        Ok((epochs, oldest))
+        Ok(epochs)
     }
 }
 
-/// The topics must hold together what the checkpoint says.
-fn check_totals(checkpoint: Checkpoint, rows: Vec<TopicRow>) -> Result<Catalog, String> {
-    let events: u64 = rows.iter().map(|row| row.events).sum();
-    let bytes: u64 = rows.iter().map(|row| row.bytes).sum();
-    match (events, bytes) == (checkpoint.events, checkpoint.bytes) {
-        true => Ok(Catalog::at_checkpoint(checkpoint, Topics::from_rows(rows))),
-        false => Err("the topics do not hold what the checkpoint says".to_owned()),
+/// The topics must hold together what the checkpoint says, and so must the blocks.
+fn check_totals(checkpoint: Checkpoint, rows: Vec<TopicRow>, blocks: Blocks) -> Result<Catalog, String> {
+    let total = (checkpoint.events, checkpoint.bytes);
+    let topics = rows.iter().fold((0, 0), |sum, row| (sum.0 + row.events, sum.1 + row.bytes));
+    let live =
+        |sum: (u64, u64), block: &Block| (sum.0 + u64::from(block.live_events), sum.1 + block.live_bytes);
+    if topics != total {
+        return Err("the topics do not hold what the checkpoint says".to_owned());
+    }
+    if blocks.iter().fold((0, 0), |sum, (_, block)| live(sum, block)) != total {
+        return Err("the blocks do not hold what the checkpoint says".to_owned());
+    }
+    Ok(Catalog::at_checkpoint(checkpoint, Topics::from_rows(rows), blocks))
+}
+
+/// Whether a row of an idempotency key, or of its expiry, cannot be read any more.
+fn is_damaged_key(key: &[u8], value: &[u8]) -> bool {
+    match keys::read_idempotency(key) {
+        Some(_) => rows::unseal(key, value).and_then(rows::IdempotencyRow::decode).is_err(),
+        None => keys::read_expiry(key).is_none() || !value.is_empty(),
+    }
+}
+
+/// Tells now and then how far the reading of events has come, when it takes long.
+struct Report {
+    next: Instant,
+}
+
+impl Report {
+    fn new() -> Self {
+        Report { next: Instant::now() + REPORT_INTERVAL }
+    }
+
+    fn tell(&mut self, catalog: &Catalog) {
+        if Instant::now() >= self.next {
+            self.next += REPORT_INTERVAL;
+            tracing::info!(events = catalog.events, through = %catalog.head, "reading the events into the index");
+        }
     }
 }
 

@@ -4,15 +4,14 @@
 //! Reading returns what is wrong as text; whoever reads knows whether the row is a projection, which is made anew, or
 //! damage.
 
-use event_log::{Epoch, EpochStart, Epochs, Position, Timestamp, Topic};
+use event_log::{Epoch, EpochStart, Epochs, Position, Removals, Timestamp, Topic};
 use uuid::Uuid;
 
+use crate::blocks::Block;
 use crate::keys::Hash;
 
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 5;
-/// A longer list of positions is split into several rows.
-const POSTINGS_BYTES_MAX: usize = 32 * 1_024;
 
 /// How far the projections go, and what the log held there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +30,30 @@ pub(crate) struct TopicRow {
     pub(crate) last: Position,
     pub(crate) events: u64,
     pub(crate) bytes: u64,
+    /// Of the events up to here, the superseded ones are dead.
+    pub(crate) compacted_through: Position,
+    /// Everything up to here is removed.
+    pub(crate) removed_through: Position,
+    /// A reader whose cursor lies before this missed something.
+    pub(crate) missing_through: Position,
+    /// By which removal `missing_through` came to be.
+    pub(crate) missing_by: Removals,
+}
+
+/// What was removed of a topic: no projection, since the events no longer tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RemovalRow {
+    pub(crate) topic: Topic,
+    pub(crate) last: Position,
+    pub(crate) removed_through: Position,
+    pub(crate) missing_through: Position,
+}
+
+/// The newest event of a compaction key, as far as its topic was compacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NewestRow {
+    pub(crate) position: Position,
+    pub(crate) weight: u32,
 }
 
 /// The event that carries an idempotency key.
@@ -89,6 +112,12 @@ impl<'a> Fields<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
+    /// The rest, which is a topic's name.
+    fn topic(&mut self) -> Result<Topic, String> {
+        let name = std::str::from_utf8(self.0).map_err(|error| format!("a topic is not UTF-8: {error}"))?;
+        Topic::parse(name.to_owned()).map_err(|error| error.to_string())
+    }
+
     fn end<T>(self, value: T) -> Result<T, String> {
         if self.0.is_empty() { Ok(value) } else { Err("a row is too long".to_owned()) }
     }
@@ -138,10 +167,26 @@ impl Checkpoint {
 }
 
 impl TopicRow {
+    /// A topic that nothing is known of but an event that it has or had.
+    pub(crate) fn new(topic: Topic, last: Position) -> Self {
+        TopicRow {
+            topic,
+            first: None,
+            last,
+            events: 0,
+            bytes: 0,
+            compacted_through: Position::ORIGIN,
+            removed_through: Position::ORIGIN,
+            missing_through: Position::ORIGIN,
+            missing_by: Removals::NONE,
+        }
+    }
+
+    /// What was removed stands in a row of its own.
     pub(crate) fn encode(&self) -> Vec<u8> {
         // Events begin at 1, so 0 says that nothing is kept.
         let first = self.first.map_or(0, Position::get);
-        let fields = [first, self.last.get(), self.events, self.bytes];
+        let fields = [first, self.last.get(), self.events, self.bytes, self.compacted_through.get()];
         let mut body: Vec<u8> = fields.iter().flat_map(|field| field.to_be_bytes()).collect();
         body.extend(self.topic.as_str().as_bytes());
         body
@@ -152,9 +197,24 @@ impl TopicRow {
         let first = Some(fields.u64()?).filter(|first| *first > 0).map(Position::new);
         let last = Position::new(fields.u64()?);
         let (events, bytes) = (fields.u64()?, fields.u64()?);
-        let name = std::str::from_utf8(fields.0).map_err(|error| format!("a topic is not UTF-8: {error}"))?;
-        let topic = Topic::parse(name.to_owned()).map_err(|error| error.to_string())?;
-        Ok(TopicRow { topic, first, last, events, bytes })
+        let compacted_through = Position::new(fields.u64()?);
+        let topic = fields.topic()?;
+        if (events > 0) != first.is_some() {
+            return Err(format!("topic {topic} has {events} events, and its first one is {first:?}"));
+        }
+        Ok(TopicRow { first, events, bytes, compacted_through, ..TopicRow::new(topic, last) })
+    }
+
+    /// The row that keeps what was removed, if anything ever was.
+    pub(crate) fn removal(&self) -> Option<RemovalRow> {
+        let &TopicRow { last, removed_through, missing_through, .. } = self;
+        let topic = self.topic.clone();
+        (missing_through > Position::ORIGIN).then_some(RemovalRow {
+            topic,
+            last,
+            removed_through,
+            missing_through,
+        })
     }
 }
 
@@ -180,73 +240,86 @@ impl IdempotencyRow {
     }
 }
 
-/// Splits positions into rows of bounded size: for each the first position, which is in the key, and the body: the
-/// count, then the distance from each position to the next as a variable-length number.
-pub(crate) fn encode_postings(positions: &[Position]) -> Vec<(Position, Vec<u8>)> {
-    let mut rows: Vec<(Position, u32, Vec<u8>)> = Vec::new();
-    let mut before = Position::ORIGIN;
-    for position in positions {
-        debug_assert!(*position > before, "postings are in order");
-        match rows.last_mut() {
-            Some((_, count, deltas)) if deltas.len() < POSTINGS_BYTES_MAX => {
-                *count += 1;
-                push_varint(deltas, position.get() - before.get());
-            }
-            _ => rows.push((*position, 1, Vec::new())),
-        }
-        before = *position;
+impl RemovalRow {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let fields = [self.removed_through.get(), self.missing_through.get(), self.last.get()];
+        let mut body: Vec<u8> = fields.iter().flat_map(|field| field.to_be_bytes()).collect();
+        body.extend(self.topic.as_str().as_bytes());
+        body
     }
-    let whole =
-        rows.into_iter().map(|(first, count, deltas)| (first, [&count.to_be_bytes()[..], &deltas].concat()));
-    whole.collect()
+
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, String> {
+        let mut fields = Fields(body);
+        let removed_through = Position::new(fields.u64()?);
+        let missing_through = Position::new(fields.u64()?);
+        let last = Position::new(fields.u64()?);
+        let topic = fields.topic()?;
+        if removed_through > missing_through || missing_through > last {
+            return Err(format!("what was removed of topic {topic} is out of order"));
+        }
+        Ok(RemovalRow { topic, last, removed_through, missing_through })
+    }
 }
 
-pub(crate) fn decode_postings(first: Position, body: &[u8]) -> Result<Vec<Position>, String> {
+impl NewestRow {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        [&self.position.get().to_be_bytes()[..], &self.weight.to_be_bytes()].concat()
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, String> {
+        let mut fields = Fields(body);
+        let row = NewestRow { position: Position::new(fields.u64()?), weight: fields.u32()? };
+        fields.end(row)
+    }
+}
+
+pub(crate) fn encode_block(block: &Block) -> Vec<u8> {
+    let Block { chunks, stored_events, live_events, dead, stored_bytes, live_bytes, packed } = *block;
+    let counts = [chunks, stored_events, live_events, dead];
+    let mut body: Vec<u8> = counts.iter().flat_map(|count| count.to_be_bytes()).collect();
+    body.extend(stored_bytes.to_be_bytes());
+    body.extend(live_bytes.to_be_bytes());
+    body.push(u8::from(packed));
+    body
+}
+
+pub(crate) fn decode_block(body: &[u8]) -> Result<Block, String> {
     let mut fields = Fields(body);
-    let count = fields.u32()? as usize;
-    // Each position but the first takes at least a byte: a count beyond that is damage, not a size to allocate.
-    if count == 0 || count - 1 > fields.0.len() {
-        return Err(format!("a list of positions says that it has {count}"));
+    let block = Block {
+        chunks: fields.u32()?,
+        stored_events: fields.u32()?,
+        live_events: fields.u32()?,
+        dead: fields.u32()?,
+        stored_bytes: fields.u64()?,
+        live_bytes: fields.u64()?,
+        packed: fields.array::<1>()? == [1],
+    };
+    if block.live_events > block.stored_events || block.live_bytes > block.stored_bytes {
+        return Err("a block says that more of it is alive than is stored".to_owned());
     }
-    let mut positions = Vec::with_capacity(count);
-    let mut position = first.get();
-    positions.push(first);
-    for _ in 1..count {
-        let delta = take_varint(&mut fields)?;
-        position = position.checked_add(delta).filter(|_| delta > 0).ok_or("positions are out of order")?;
-        positions.push(Position::new(position));
-    }
-    fields.end(positions)
+    fields.end(block)
 }
 
-fn push_varint(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
+/// The body of a list of dead places: the offset of each in its block, in order.
+pub(crate) fn encode_dead(offsets: &[u16]) -> Vec<u8> {
+    debug_assert!(offsets.is_sorted_by(|a, b| a < b), "each dead place once, in order");
+    offsets.iter().flat_map(|offset| offset.to_be_bytes()).collect()
 }
 
-fn take_varint(fields: &mut Fields<'_>) -> Result<u64, String> {
-    let mut number = 0u64;
-    for shift in (0..64).step_by(7) {
-        let [byte] = fields.array::<1>()?;
-        let bits = u64::from(byte & 0x7f);
-        if bits << shift >> shift != bits {
-            break;
-        }
-        number |= bits << shift;
-        if byte < 0x80 {
-            return Ok(number);
-        }
+pub(crate) fn decode_dead(body: &[u8]) -> Result<Vec<u16>, String> {
+    let (pairs, rest) = body.as_chunks::<2>();
+    let offsets: Vec<u16> = pairs.iter().map(|pair| u16::from_be_bytes(*pair)).collect();
+    match rest.is_empty()
+        && offsets.is_sorted_by(|a, b| a < b)
+        && offsets.last().is_none_or(|last| *last < 1_024)
+    {
+        true => Ok(offsets),
+        false => Err("a list of dead places is out of order".to_owned()),
     }
-    Err("a variable-length number is too long".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -280,8 +353,36 @@ mod tests {
 
         for first in [None, Some(Position::new(4))] {
             let topic = Topic::parse("é.日本").unwrap();
-            let row = TopicRow { topic, first, last: Position::new(9), events: 2, bytes: 70 };
-            assert_eq!(TopicRow::decode(&row.encode()), Ok(row));
+            let (events, compacted_through) = (2 * u64::from(first.is_some()), Position::new(8));
+            let row = TopicRow::new(topic, Position::new(9));
+            let row = TopicRow { first, events, bytes: 70, compacted_through, ..row };
+            assert_eq!(TopicRow::decode(&row.encode()), Ok(row.clone()));
+            assert!(TopicRow::decode(&TopicRow { events: 2 - events, ..row }.encode()).is_err());
+        }
+        let removal = RemovalRow {
+            topic: Topic::parse("a").unwrap(),
+            last: Position::new(9),
+            removed_through: Position::new(6),
+            missing_through: Position::new(7),
+        };
+        assert_eq!(RemovalRow::decode(&removal.encode()), Ok(removal.clone()));
+        assert!(RemovalRow::decode(&RemovalRow { last: Position::new(6), ..removal }.encode()).is_err());
+        let newest = NewestRow { position: Position::new(3), weight: 400 };
+        assert_eq!(NewestRow::decode(&newest.encode()), Ok(newest));
+        let block = Block {
+            chunks: 3,
+            stored_events: 900,
+            live_events: 30,
+            dead: 7,
+            stored_bytes: 1 << 33,
+            live_bytes: 5,
+            packed: true,
+        };
+        assert_eq!(decode_block(&encode_block(&block)), Ok(block));
+        assert!(decode_block(&encode_block(&Block { live_events: 901, ..block })).is_err());
+        assert_eq!(decode_dead(&encode_dead(&[0, 7, 1_023])), Ok(vec![0, 7, 1_023]));
+        for damaged in [&[0, 7, 0, 7][..], &[0], &[4, 0]] {
+            assert!(decode_dead(damaged).is_err(), "{damaged:?}");
         }
         let row = IdempotencyRow {
             position: Position::new(4),
@@ -291,39 +392,5 @@ mod tests {
         };
         assert_eq!(IdempotencyRow::decode(&row.encode()), Ok(row));
         assert!(IdempotencyRow::decode(&[row.encode(), vec![0]].concat()).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn postings_read_back_in_rows_of_bounded_size(
-            numbers in proptest::collection::btree_set(prop_oneof![1u64..100_000, 1u64..=u64::MAX], 1..3_000)
-        ) {
-            let positions: Vec<Position> = numbers.into_iter().map(Position::new).collect();
-            let mut read = Vec::new();
-            for (first, body) in encode_postings(&positions) {
-                prop_assert!(body.len() < POSTINGS_BYTES_MAX + 20);
-                read.extend(decode_postings(first, &body).unwrap());
-            }
-            prop_assert_eq!(read, positions);
-        }
-    }
-
-    #[test]
-    fn long_postings_are_split() {
-        let positions: Vec<Position> = (1..=100_000).map(|n| Position::new(n * 300)).collect();
-        let rows = encode_postings(&positions);
-        assert!(rows.len() > 5);
-        let read: Vec<Position> =
-            rows.iter().flat_map(|(first, body)| decode_postings(*first, body).unwrap()).collect();
-        assert_eq!(read, positions);
-    }
-
-    #[test]
-    fn damaged_postings_are_refused() {
-        let first = Position::new(5);
-        for body in [&[0, 0, 0, 0][..], &[0, 0, 0, 2], &[0, 0, 0, 2, 0], &[0, 0, 0, 1, 1], &[0xff; 9]] {
-            assert!(decode_postings(first, body).is_err(), "{body:?}");
-        }
-        assert!(decode_postings(first, &[&[0, 0, 0, 2][..], &[0xff; 10], &[1]].concat()).is_err());
     }
 }

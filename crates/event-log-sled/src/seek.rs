@@ -8,9 +8,13 @@
 use event_log::{Position, ReadError, Seek, Timestamp, limits};
 
 use crate::chunk::Chunk;
-use crate::cold::{KnownTopics, Read, no_event_at};
+use crate::cold::{KnownTopics, Read};
+use crate::dead::DeadPlaces;
 use crate::merge::{Merge, Way};
 use crate::reader::Resolved;
+
+/// One job passes by so many dead places.
+const DEAD_AT_ONCE: usize = 65_536;
 
 /// A seek that has come so far.
 #[derive(Debug, Clone, Copy)]
@@ -62,16 +66,20 @@ impl Read<'_> {
     /// One job of a seek.
     pub(crate) fn seek(&self, resolved: &mut Resolved, search: Search) -> Result<Sought, ReadError> {
         match search.to {
-            Seek::Time(time) => self.seek_time(time, search.head).map(Sought::Found),
+            Seek::Time(time) => {
+                let before = self.before_time(time, search.head)?;
+                Ok(Sought::GoOn(Search { to: Seek::FirstOfTopicsAfter(before), ..search }))
+            }
             Seek::FirstOfTopicsAfter(after) => self.seek_first(resolved, after, search),
             Seek::Last(0) => Ok(search.found(None)),
             Seek::Last(_) => self.seek_last(resolved, search),
         }
     }
 
-    /// Halves the range of places until one chunk is left: times never decrease.
-    fn seek_time(&self, time: Timestamp, head: Position) -> Result<Position, ReadError> {
-        let oldest = self.shared.view().oldest;
+    /// Just before the first record of the whole log at or after a time, whether it was removed or not; the head if there is
+    /// none. Halves the range of places until one chunk is left: times never decrease.
+    pub(crate) fn before_time(&self, time: Timestamp, head: Position) -> Result<Position, ReadError> {
+        let oldest = self.shared.view().catalog.oldest();
         let Some(oldest) = oldest else { return Ok(head) };
         let (mut low, mut high) = (oldest.get(), head.get());
         // The chunk that holds `low` begins before `time`, or is the first one; every chunk that begins after `high`
@@ -104,7 +112,7 @@ impl Read<'_> {
         &self,
         resolved: &mut Resolved,
         after: Position,
-        search: Search,
+        mut search: Search,
     ) -> Result<Sought, ReadError> {
         let merge = {
             let view = self.shared.view();
@@ -112,10 +120,17 @@ impl Read<'_> {
             resolved.topics().map(|topics| Merge::new(self.store, &view, topics, Way::After(after)))
         };
         match merge {
-            // The index has the answer at once, however far away it is.
+            // The index has the answer at once, however far away it is, but for dead places in between.
             Some(mut merge) => {
+                let mut dead = DeadPlaces::new(self.shared, self.store);
                 merge.begin()?;
-                Ok(search.found(merge.next()?))
+                for _ in 0..DEAD_AT_ONCE {
+                    match merge.next()? {
+                        Some(place) if dead.has(place)? => search.to = Seek::FirstOfTopicsAfter(place),
+                        found => return Ok(search.found(found)),
+                    }
+                }
+                Ok(Sought::GoOn(search))
             }
             None => self.first_in_chunks(after, search),
         }
@@ -159,16 +174,18 @@ impl Read<'_> {
             let Some(place) = place else { return Ok(search.found(search.oldest)) };
             let sought = if merge.is_some() && self.filter.is_by_topic_only() {
                 walked += size_of::<Position>();
-                search.passed(left, &[place], place)
+                let kept = if topics.dead.has(place)? { &[][..] } else { &[place] };
+                search.passed(left, kept, place)
             } else if let Some(chunk) = self.store.chunk_at(place)? {
                 walked += chunk.body().len();
                 let (wanted, last) = self.wanted_places(&chunk, search.through, &mut topics)?;
-                if merge.is_some() && last < place {
-                    return Err(no_event_at(place));
+                if let Some(merge) = merge.as_ref().filter(|_| last < place) {
+                    self.check_gone(merge, &mut topics, place)?;
                 }
                 search.passed(left, &wanted, chunk.first())
-            } else if merge.is_some() {
-                return Err(no_event_at(place));
+            } else if let Some(merge) = &merge {
+                self.check_gone(merge, &mut topics, place)?;
+                search.passed(left, &[], place)
             } else {
                 return Ok(search.found(search.oldest));
             };

@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use event_log::{AppendError, Bounds, Epochs, Position, ReadError, Tail, TailWatch};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use crate::catalog::Catalog;
@@ -26,7 +26,6 @@ const DISK_USE_AGE_MAX: Duration = Duration::from_secs(1);
 /// What is durable, as of one head.
 pub(crate) struct View {
     pub(crate) epochs: Epochs,
-    pub(crate) oldest: Option<Position>,
     pub(crate) catalog: Catalog,
     pub(crate) fresh: Fresh,
 }
@@ -40,6 +39,8 @@ pub(crate) struct Shared {
     last_tail: TailWatch,
     /// `None` once no more reads are taken.
     pub(crate) jobs: RwLock<Option<Sender<Job>>>,
+    /// Read by all who read chunks, written by whoever replaces them: one reads several rows, and they must fit together.
+    packing: RwLock<()>,
     failure: watch::Sender<Option<String>>,
     closed: watch::Sender<bool>,
     directory: PathBuf,
@@ -56,6 +57,7 @@ impl Shared {
             last_tail: tail.watch(),
             tail: Mutex::new(Some(tail)),
             jobs: RwLock::new(None),
+            packing: RwLock::new(()),
             failure: watch::Sender::new(None),
             closed: watch::Sender::new(false),
             directory: options.directory.clone(),
@@ -66,6 +68,16 @@ impl Shared {
 
     pub(crate) fn view(&self) -> RwLockReadGuard<'_, View> {
         self.view.read()
+    }
+
+    /// While this is held, no chunk is replaced by another one.
+    pub(crate) fn chunks_stay(&self) -> RwLockReadGuard<'_, ()> {
+        self.packing.read()
+    }
+
+    /// While this is held, nobody reads chunks.
+    pub(crate) fn nobody_reads(&self) -> RwLockWriteGuard<'_, ()> {
+        self.packing.write()
     }
 
     /// The store, as long as the log is open.
@@ -103,7 +115,7 @@ impl Shared {
         let view = self.view();
         Bounds {
             epochs: view.epochs.clone(),
-            oldest: view.oldest,
+            oldest: view.catalog.oldest(),
             head: view.catalog.head,
             events: view.catalog.events,
             bytes: view.catalog.bytes,
@@ -121,6 +133,12 @@ impl Shared {
                 bytes
             }
         }
+    }
+
+    /// Whether the log takes much more on disk than what it keeps, beyond some bytes that nobody minds.
+    pub(crate) fn is_disk_tight(&self, spare: u64) -> bool {
+        let kept = self.view().catalog.bytes;
+        self.bytes_on_disk().saturating_sub(spare) > kept + kept / 4 * 3
     }
 
     /// Whether so many bytes of events may be written without going below the floor of free space. What the engine

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::chunk::Chunk;
 use crate::keys::{self, TopicNumber};
+use crate::postings::{self, Posting};
 use crate::{OpenError, barrier, directory, rows};
 
 /// The largest that sled knows. A leaf larger than a quarter of a segment would go to a blob file.
@@ -61,6 +62,9 @@ impl Writes {
         self.0.iter().filter_map(|(key, value)| Some((&**key, &**value.as_ref()?)))
     }
 }
+
+/// The key of a row of postings, and what it holds.
+pub(crate) type PostingsRow = (Vec<u8>, Vec<Posting>);
 
 pub(crate) struct Store {
     db: sled::Db,
@@ -258,37 +262,63 @@ impl Store {
         }))
     }
 
-    /// A topic's indexed positions after a place, as many as one row holds; `None` if there are no more.
+    /// The rows between two keys, the second one excluded.
+    pub(crate) fn range(
+        &self,
+        from: &[u8],
+        to: &[u8],
+    ) -> impl Iterator<Item = Result<(Bytes, Bytes), ReadError>> + use<> {
+        self.db.range(from.to_vec()..to.to_vec()).map(|row| {
+            row.map(|(key, value)| (Bytes::from_owner(key), Bytes::from_owner(value))).map_err(engine)
+        })
+    }
+
+    /// A topic's indexed postings after a place, as many as one row holds; `None` if there are no more.
     pub(crate) fn postings_after(
         &self,
         topic: TopicNumber,
         after: Position,
-    ) -> Result<Option<Vec<Position>>, ReadError> {
-        let all = keys::postings(topic, Position::ORIGIN)..=keys::postings(topic, after);
-        if let Some(row) = self.db.range(all).next_back() {
-            let mut positions = postings(row.map_err(engine)?)?;
-            positions.retain(|position| *position > after);
-            if !positions.is_empty() {
-                return Ok(Some(positions));
+    ) -> Result<Option<Vec<Posting>>, ReadError> {
+        if let Some((_, mut row)) = self.postings_row(topic, after)? {
+            row.retain(|posting| posting.position > after);
+            if !row.is_empty() {
+                return Ok(Some(row));
             }
         }
         let later = Position::new(after.get().saturating_add(1));
         let rest = keys::postings(topic, later)..=keys::postings(topic, Position::new(u64::MAX));
-        self.db.range(rest).next().map(|row| postings(row.map_err(engine)?)).transpose()
+        self.db.range(rest).next().map(|row| Ok(postings(row.map_err(engine)?)?.1)).transpose()
     }
 
-    /// A topic's indexed positions before a place, the last ones that one row holds; `None` if there are no more.
+    /// A topic's indexed postings before a place, the last ones that one row holds; `None` if there are no more.
     pub(crate) fn postings_before(
         &self,
         topic: TopicNumber,
         before: Position,
-    ) -> Result<Option<Vec<Position>>, ReadError> {
-        let all = keys::postings(topic, Position::ORIGIN)..keys::postings(topic, before);
-        let row = self.db.range(all).next_back();
-        let Some(row) = row else { return Ok(None) };
-        let mut positions = postings(row.map_err(engine)?)?;
-        positions.retain(|position| *position < before);
-        Ok(Some(positions))
+    ) -> Result<Option<Vec<Posting>>, ReadError> {
+        let Some((_, mut row)) = self.postings_row(topic, before.just_before())? else { return Ok(None) };
+        row.retain(|posting| posting.position < before);
+        Ok(Some(row))
+    }
+
+    /// The row of a topic's postings that begins last up to a place: the one that has the place's posting, if any has.
+    pub(crate) fn postings_row(
+        &self,
+        topic: TopicNumber,
+        place: Position,
+    ) -> Result<Option<PostingsRow>, ReadError> {
+        let all = keys::postings(topic, Position::ORIGIN)..=keys::postings(topic, place);
+        self.db.range(all).next_back().map(|row| postings(row.map_err(engine)?)).transpose()
+    }
+
+    /// All rows of a topic's postings that begin up to a place.
+    pub(crate) fn posting_rows(
+        &self,
+        topic: TopicNumber,
+        through: Position,
+    ) -> impl Iterator<Item = Result<PostingsRow, ReadError>> + use<> {
+        let all = keys::postings(topic, Position::ORIGIN)..=keys::postings(topic, through);
+        self.db.range(all).map(|row| postings(row.map_err(engine)?))
     }
 
     /// Lets the next start make all projections anew.
@@ -346,10 +376,12 @@ fn first_of(row: Option<sled::Result<(sled::IVec, sled::IVec)>>) -> Result<Optio
     keys::read_chunk(&key).map(|(first, _)| Some(first)).ok_or_else(|| unknown_key(&key))
 }
 
-fn postings((key, value): (sled::IVec, sled::IVec)) -> Result<Vec<Position>, ReadError> {
+fn postings((key, value): (sled::IVec, sled::IVec)) -> Result<PostingsRow, ReadError> {
     let (_, first) = keys::read_postings(&key).ok_or_else(|| unknown_key(&key))?;
     let body = rows::unseal(&key, &value).map_err(index_damaged)?;
-    rows::decode_postings(first, body).map_err(|what| index_damaged(format!("the row {key:02x?}: {what}")))
+    let postings = postings::decode(first, body);
+    let postings = postings.map_err(|what| index_damaged(format!("the row {key:02x?}: {what}")))?;
+    Ok((key.to_vec(), postings))
 }
 
 /// Damage to a projection: the events are whole, and the index can be made anew from them.

@@ -16,13 +16,15 @@ use std::thread::JoinHandle;
 use std::{io, thread};
 
 use crossbeam_channel::Receiver;
-use event_log::{AppendError, Batch, Clock, Position, ReadError, Receipt, limits};
+use event_log::{AppendError, Batch, Clock, Position, ReadError, Receipt, Removed, limits};
 use tokio::sync::oneshot;
 
 use crate::SledOptions;
 use crate::chunk::ChunkWriter;
 use crate::directory::Lock;
 use crate::idempotency::Recent;
+use crate::keys;
+use crate::removal::{Changes, PackPlan, TopicPlan};
 use crate::shared::Shared;
 use crate::stage::{Ground, Stage, Verdict};
 use crate::store::{Store, Writes, panic_text};
@@ -30,11 +32,37 @@ use crate::witness::{Testimony, Witness};
 
 type Answer = oneshot::Sender<Result<Receipt, AppendError>>;
 
+/// Something that waits for the writer.
+pub(crate) enum Request {
+    Append(Append),
+    /// Plans of removals; the answer is what was removed.
+    Remove(Vec<TopicPlan>, oneshot::Sender<Removed>),
+    /// The answer is whether the plan still held.
+    Pack(PackPlan, oneshot::Sender<bool>),
+}
+
 /// An append that waits for the writer.
-pub(crate) struct Request {
+pub(crate) struct Append {
     pub(crate) batch: Batch,
     pub(crate) weight: usize,
     pub(crate) answer: Answer,
+}
+
+impl Request {
+    fn weight(&self) -> usize {
+        match self {
+            Request::Append(append) => append.weight,
+            Request::Remove(..) | Request::Pack(..) => 0,
+        }
+    }
+}
+
+/// What one commit takes, each kind in the order in which it came.
+#[derive(Default)]
+struct Gathered {
+    appends: Vec<Append>,
+    removes: Vec<(Vec<TopicPlan>, oneshot::Sender<Removed>)>,
+    packs: Vec<(PackPlan, oneshot::Sender<bool>)>,
 }
 
 pub(crate) struct Writer {
@@ -72,8 +100,8 @@ impl Writer {
                 // A reader found damage: the rest of the queue is refused when it is dropped.
                 return Ok(());
             }
-            let requests = self.gather(first);
-            self.commit(&store, requests)?;
+            let gathered = self.gather(first);
+            self.commit(&store, gathered)?;
             if self.shared.view().catalog.checkpoint_is_due(self.options.checkpoint_events) {
                 self.checkpoint(&store)?;
             }
@@ -87,45 +115,114 @@ impl Writer {
     }
 
     /// All that is ready, up to the bounds of a commit.
-    fn gather(&self, first: Request) -> Vec<Request> {
-        let mut bytes = first.weight;
-        let mut requests = vec![first];
-        while requests.len() < limits::COMMIT_REQUESTS_MAX && bytes < limits::COMMIT_BYTES_MAX {
-            let Ok(next) = self.queue.try_recv() else { break };
-            bytes += next.weight;
-            requests.push(next);
+    fn gather(&self, first: Request) -> Gathered {
+        let mut gathered = Gathered::default();
+        let (mut bytes, mut count) = (0, 0);
+        let mut next = Some(first);
+        while let Some(request) = next {
+            bytes += request.weight();
+            count += 1;
+            match request {
+                Request::Append(append) => gathered.appends.push(append),
+                Request::Remove(plans, answer) => gathered.removes.push((plans, answer)),
+                Request::Pack(plan, answer) => gathered.packs.push((plan, answer)),
+            }
+            let is_full = count >= limits::COMMIT_REQUESTS_MAX || bytes >= limits::COMMIT_BYTES_MAX;
+            next = if is_full { None } else { self.queue.try_recv().ok() };
         }
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        requests
+        gathered
     }
 
-    fn commit(&mut self, store: &Store, requests: Vec<Request>) -> Result<(), ReadError> {
-        let bytes = requests.iter().map(|request| request.weight).sum();
-        let (stage, verdicts) = self.judge(store, requests, bytes)?;
+    fn commit(&mut self, store: &Store, gathered: Gathered) -> Result<(), ReadError> {
+        let Gathered { appends, removes, packs } = gathered;
+        let bytes = appends.iter().map(|append| append.weight).sum();
+        let (stage, verdicts) = self.judge(store, appends, bytes)?;
+        let mut changes = Changes::default();
+        let (removed, packed) = self.take_plans(&mut changes, removes, packs);
         // If the write fails or panics, only the next start knows whether its events are in the log. So nobody is told
         // either way: these answers are never sent, not even by a drop, and their connections break with the process.
-        let verdicts = ManuallyDrop::new(verdicts);
-        let head = if stage.events.is_empty() {
-            self.shared.view().catalog.head
-        } else {
-            let mut writes = Writes::default();
-            let mut chunks = ChunkWriter::default();
-            stage.events.iter().for_each(|(event, key)| chunks.push(event, key.as_ref()));
-            chunks.finish().into_iter().for_each(|(key, value)| writes.put(&key, value));
-            store.write(writes)?;
-            self.show(stage)
+        let answers = ManuallyDrop::new((verdicts, removed));
+        let head = match stage.events.is_empty() && changes.is_empty() {
+            true => self.shared.view().catalog.head,
+            false => self.write(store, stage, changes)?,
         };
-        for (answer, verdict) in ManuallyDrop::into_inner(verdicts) {
-            // Whoever went away in the meantime does not hear it; the append stands.
+        let (verdicts, removed) = ManuallyDrop::into_inner(answers);
+        // Whoever went away in the meantime does not hear it; what was done stands.
+        for (answer, verdict) in verdicts {
             drop(answer.send(verdict.map(|events| Receipt { events, head })));
         }
+        removed.into_iter().for_each(|(answer, removed)| answer.send(removed).unwrap_or_default());
+        packed.into_iter().for_each(|(answer, packed)| answer.send(packed).unwrap_or_default());
         Ok(())
+    }
+
+    /// Takes the plans that still hold, and says what each comes to.
+    #[expect(clippy::type_complexity, reason = "two lists of answers with what they are answered")]
+    fn take_plans(
+        &self,
+        changes: &mut Changes,
+        removes: Vec<(Vec<TopicPlan>, oneshot::Sender<Removed>)>,
+        packs: Vec<(PackPlan, oneshot::Sender<bool>)>,
+    ) -> (Vec<(oneshot::Sender<Removed>, Removed)>, Vec<(oneshot::Sender<bool>, bool)>) {
+        let view = self.shared.view();
+        let removed = removes.into_iter().map(|(plans, answer)| {
+            let removed = plans.into_iter().fold(Removed::default(), |sum, plan| {
+                let step = changes.take_topic(plan, &view);
+                Removed { more: sum.more || step.more, ..sum.and(step) }
+            });
+            (answer, removed)
+        });
+        let removed = removed.collect();
+        let packed = packs.into_iter().map(|(plan, answer)| (answer, changes.take_pack(plan, &view)));
+        (removed, packed.collect())
+    }
+
+    /// Writes everything of a commit in one batch, shows it once it is durable, and returns the head.
+    fn write(&mut self, store: &Store, stage: Stage, changes: Changes) -> Result<Position, ReadError> {
+        let mut writes = Writes::default();
+        let with_checkpoint = changes.is_removal();
+        if with_checkpoint {
+            self.put_checkpoint(store, &changes, &mut writes)?;
+        }
+        changes.put(&mut writes);
+        let mut chunks = ChunkWriter::default();
+        stage.events.iter().for_each(|(event, key)| chunks.push(event, key.as_ref()));
+        let rows = chunks.finish();
+        let firsts: Vec<Position> =
+            rows.iter().filter_map(|(key, _)| Some(keys::read_chunk(key)?.0)).collect();
+        rows.into_iter().for_each(|(key, value)| writes.put(&key, value));
+        store.write(writes)?;
+        if with_checkpoint {
+            self.recent.checkpointed();
+        }
+        let grows = !stage.events.is_empty();
+        let head = self.shared.change(|view| {
+            if with_checkpoint {
+                view.catalog.checkpointed();
+            }
+            if changes.events() > 0 {
+                view.fresh.forget_through(changes.through());
+            }
+            view.catalog.change(changes);
+            for (event, _) in stage.events {
+                view.catalog.add(&event.topic, event.position, event.time, event.weight());
+                view.fresh.push(event);
+            }
+            firsts.into_iter().for_each(|first| view.catalog.blocks.add_chunk(first, 1));
+            view.catalog.head
+        });
+        self.recent.extend(stage.keys);
+        if grows {
+            self.shared.advance_tail(head);
+        }
+        Ok(head)
     }
 
     fn judge(
         &self,
         store: &Store,
-        requests: Vec<Request>,
+        requests: Vec<Append>,
         bytes: usize,
     ) -> Result<(Stage, Vec<(Answer, Verdict)>), ReadError> {
         let view = self.shared.view();
@@ -139,34 +236,25 @@ impl Writer {
             false => self.shared.has_room(bytes).inspect(|()| is_roomy.set(true)),
         };
         let mut verdicts = Vec::with_capacity(requests.len());
-        for Request { batch, answer, .. } in requests {
+        for Append { batch, answer, .. } in requests {
             let verdict = stage.judge(batch, &ground, room)?;
             verdicts.push((answer, verdict));
         }
         Ok((stage, verdicts))
     }
 
-    /// Makes a durable commit visible, and returns the new head.
-    fn show(&mut self, stage: Stage) -> Position {
-        let head = self.shared.change(|view| {
-            for (event, _) in stage.events {
-                view.oldest.get_or_insert(event.position);
-                view.catalog.add(&event.topic, event.position, event.time, event.weight());
-                view.fresh.push(event);
-            }
-            view.catalog.head
-        });
-        self.recent.extend(stage.keys);
-        self.shared.advance_tail(head);
-        head
+    /// Puts the projections as of the head into a batch.
+    fn put_checkpoint(&self, store: &Store, changes: &Changes, writes: &mut Writes) -> Result<(), ReadError> {
+        let forgotten = self.clock.now().saturating_sub(self.options.idempotency_window);
+        self.recent.put_checkpoint(store, forgotten, writes)?;
+        self.shared.view().catalog.put_checkpoint(changes, writes);
+        Ok(())
     }
 
     /// Writes the projections down, then the witness.
     fn checkpoint(&mut self, store: &Store) -> Result<(), ReadError> {
         let mut writes = Writes::default();
-        let forgotten = self.clock.now().saturating_sub(self.options.idempotency_window);
-        self.recent.put_checkpoint(store, forgotten, &mut writes)?;
-        self.shared.view().catalog.put_checkpoint(&mut writes);
+        self.put_checkpoint(store, &Changes::default(), &mut writes)?;
         store.write(writes)?;
         self.shared.change(|view| view.catalog.checkpointed());
         self.recent.checkpointed();
@@ -189,6 +277,8 @@ impl Writer {
         // Drops, and so refuses, what was not taken.
         drop(queue);
         for reader in readers {
+            // The packer may be resting.
+            reader.thread().unpark();
             // Reads are guarded one by one; a reader's thread has nothing else that could panic.
             drop(reader.join());
         }

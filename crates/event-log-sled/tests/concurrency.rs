@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use event_log::contract::{clock, event, filter};
-use event_log::{Batch, EventLog, Filter, PageLimit, Position, Seek};
+use event_log::{Batch, Cursor, EventLog, Filter, PageLimit, Seek};
 use event_log_sled::{SledLog, SledOptions};
 use futures_executor::block_on;
 
@@ -36,18 +36,18 @@ fn publish(log: &SledLog, publisher: usize) {
 fn follow(log: &SledLog, wanted: Filter, count: usize) -> Vec<String> {
     let mut reader = log.reader(Arc::new(wanted.clone()));
     let mut tail = log.tail();
-    let (mut texts, mut cursor) = (Vec::new(), Position::ORIGIN);
+    let (mut texts, mut cursor) = (Vec::new(), Cursor::default());
     while texts.len() < count {
         let page = block_on(reader.read(cursor, PageLimit { events: 13, bytes: 500 })).unwrap();
         for event in &page.events {
-            assert!(event.position > cursor && wanted.wants(event));
-            cursor = event.position;
+            assert!(event.position > cursor.position && wanted.wants(event));
+            cursor.position = event.position;
         }
         texts.extend(page.events.iter().map(|event| event.data.as_str().to_owned()));
-        assert!(page.next >= cursor);
+        assert!(page.next.position >= cursor.position && !page.gap);
         cursor = page.next;
         if page.at_head && texts.len() < count {
-            block_on(tail.wait_past(cursor)).unwrap();
+            block_on(tail.wait_past(cursor.position)).unwrap();
         }
     }
     texts

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_log::contract::{WINDOW, clock, event, filter, keyed, read_all};
+use event_log::contract::{WINDOW, clock, event, filter, keyed, read_all, read_from, remove_all};
 use event_log::memory::MemoryLog;
 use event_log::{
-    AppendError, Batch, Event, EventId, EventLog, EventType, Expected, Filter, Key, ManualClock, NewEvent,
-    Origin, PageLimit, Position, Receipt, Seek, Timestamp, Topic, TopicStats,
+    AppendError, Batch, Clock, Cursor, Event, EventId, EventLog, EventType, Expected, Filter, Keep, Key,
+    ManualClock, NewEvent, Origin, PageLimit, Position, Receipt, Removal, Seek, Timestamp, Topic, TopicStats,
 };
 use event_log_sled::{SledLog, SledOptions};
 use futures_executor::block_on;
@@ -32,7 +32,8 @@ const PATTERNS: [&[&str]; 7] = [
 struct Draft {
     topic: usize,
     event_type: bool,
-    key: bool,
+    key: Option<u8>,
+    tombstone: bool,
     origin: bool,
     idempotency: Option<u8>,
     bytes: usize,
@@ -52,6 +53,14 @@ struct Wanted {
     by_origin: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    Events(u64),
+    Bytes(u64),
+    Age(u64),
+    After(usize),
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Append(Vec<Draft>, Option<Condition>),
@@ -59,6 +68,9 @@ enum Step {
     Reopen,
     Crash,
     Read(Wanted, usize, usize, usize),
+    Resume(Wanted, usize, usize, usize),
+    Trim(usize, Kept),
+    Compact(usize, u64),
     SeekLast(Wanted, u64),
     SeekFirst(Wanted, usize),
     SeekTime(usize, i64),
@@ -68,8 +80,11 @@ fn drafts() -> impl Strategy<Value = Draft> {
     let topic = prop_oneof![20 => Just(0usize), 4 => 1..TOPICS.len()];
     let bytes = prop_oneof![40 => 0usize..60, 1 => 60_000usize..200_000];
     let idempotency = prop_oneof![5 => Just(None), 1 => (0u8..4).prop_map(Some)];
-    (topic, any::<bool>(), any::<bool>(), any::<bool>(), idempotency, bytes).prop_map(
-        |(topic, event_type, key, origin, idempotency, bytes)| Draft {
+    let key = prop_oneof![1 => Just(None), 2 => (0u8..9).prop_map(Some)];
+    let tombstone = (0u8..8).prop_map(|n| n == 0);
+    (topic, any::<bool>(), key, tombstone, any::<bool>(), idempotency, bytes).prop_map(
+        |(topic, event_type, key, tombstone, origin, idempotency, bytes)| Draft {
+            tombstone,
             topic,
             event_type,
             key,
@@ -78,6 +93,15 @@ fn drafts() -> impl Strategy<Value = Draft> {
             bytes,
         },
     )
+}
+
+fn kept() -> impl Strategy<Value = Kept> {
+    prop_oneof![
+        (0u64..30).prop_map(Kept::Events),
+        (0u64..3_000).prop_map(Kept::Bytes),
+        (0u64..60).prop_map(Kept::Age),
+        (0usize..200).prop_map(Kept::After),
+    ]
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -98,6 +122,10 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::Reopen),
         1 => Just(Step::Crash),
         6 => (wanted(), 0usize..300, 1usize..20, 1usize..2_000).prop_map(|(w, a, e, b)| Step::Read(w, a, e, b)),
+        4 => (wanted(), 0usize..300, 1usize..20, 1usize..2_000)
+            .prop_map(|(w, a, e, b)| Step::Resume(w, a, e, b)),
+        2 => (0..TOPICS.len(), kept()).prop_map(|(topic, kept)| Step::Trim(topic, kept)),
+        2 => (0..TOPICS.len(), 0u64..60).prop_map(|(topic, age)| Step::Compact(topic, age)),
         3 => (wanted(), 0u64..30).prop_map(|(w, n)| Step::SeekLast(w, n)),
         2 => (wanted(), 0usize..300).prop_map(|(w, a)| Step::SeekFirst(w, a)),
         2 => (0usize..300, -1i64..2).prop_map(|(at, by)| Step::SeekTime(at, by)),
@@ -161,6 +189,23 @@ impl Pair {
         match after % (self.places.len() + 1) {
             0 => (Position::ORIGIN, Position::ORIGIN),
             n => self.places[n - 1],
+        }
+    }
+
+    fn keeps(&self, keep: Kept) -> (Keep, Keep) {
+        let both = |keep| (keep, keep);
+        match keep {
+            Kept::Events(events) => both(Keep { events: Some(events), ..Keep::default() }),
+            Kept::Bytes(bytes) => both(Keep { bytes: Some(bytes), ..Keep::default() }),
+            Kept::Age(seconds) => {
+                let since = self.clock.now().saturating_sub(Duration::from_secs(seconds));
+                both(Keep { since: Some(since), ..Keep::default() })
+            }
+            Kept::After(place) => {
+                let (engine, model) = self.cursor(place);
+                let after = |place| Keep { after: Some(place), ..Keep::default() };
+                (after(engine), after(model))
+            }
         }
     }
 
@@ -235,8 +280,33 @@ impl Pair {
     fn seek(&self, wanted: &Filter, to: impl Fn(usize) -> Seek) {
         let engine = block_on(self.engine.reader(Arc::new(wanted.clone())).seek(to(0))).unwrap();
         let model = block_on(self.model.reader(Arc::new(wanted.clone())).seek(to(1))).unwrap();
-        let (engine, model) = self.orders(engine, model);
+        let (engine, model) = self.orders(engine.position, model.position);
         assert_eq!(engine, model);
+    }
+
+    /// Carries out one step of a removal after the other on both, and compares what they come to. What is to be kept may
+    /// be a place, which is another one in each.
+    fn remove(&mut self, on_engine: &Removal, on_model: &Removal) {
+        let would = block_on(self.engine.removable(vec![on_engine.clone()])).unwrap();
+        let engine = remove_all(&self.engine, std::slice::from_ref(on_engine));
+        let model = remove_all(&self.model, std::slice::from_ref(on_model));
+        assert_eq!((engine.events, engine.bytes), (model.events, model.bytes));
+        assert_eq!((would.events, would.bytes), (engine.events, engine.bytes));
+        let (engine, model) = self.orders(engine.through, model.through);
+        assert_eq!(engine, model);
+    }
+
+    /// What a reader that comes back gets, and where its gaps end.
+    fn resume(&self, wanted: &Filter, after: usize, limit: PageLimit) {
+        let (engine, model) = self.cursor(after);
+        let engine = read_from(&self.engine, wanted.clone(), Cursor::resumed(engine), limit);
+        let model = read_from(&self.model, wanted.clone(), Cursor::resumed(model), limit);
+        assert_eq!(contents(&engine.0), contents(&model.0));
+        assert_eq!(engine.1.len(), model.1.len());
+        for (engine, model) in engine.1.iter().zip(&model.1) {
+            let (engine, model) = self.orders(*engine, *model);
+            assert_eq!(engine, model);
+        }
     }
 
     fn step(&mut self, step: &Step) {
@@ -254,6 +324,21 @@ impl Pair {
                 let engine = read_all(&self.engine, wanted.clone(), engine, limit);
                 let model = read_all(&self.model, wanted, model, limit);
                 assert_eq!(contents(&engine), contents(&model));
+            }
+            Step::Resume(wanted, after, events, bytes) => {
+                self.resume(&wanted.filter(), *after, PageLimit { events: *events, bytes: *bytes });
+            }
+            Step::Trim(topic, keep) => {
+                let topic = Topic::parse(TOPICS[*topic]).unwrap();
+                let (engine, model) = self.keeps(*keep);
+                let trim = |keep| Removal::Trim { topic: topic.clone(), keep };
+                self.remove(&trim(engine), &trim(model));
+            }
+            Step::Compact(topic, age) => {
+                let tombstones_before = self.clock.now().saturating_sub(Duration::from_secs(*age));
+                let topic = Topic::parse(TOPICS[*topic]).unwrap();
+                let removal = Removal::Superseded { topic, tombstones_before };
+                self.remove(&removal, &removal);
             }
             Step::SeekLast(wanted, count) => self.seek(&wanted.filter(), |_| Seek::Last(*count)),
             Step::SeekFirst(wanted, after) => {
@@ -293,8 +378,11 @@ impl Wanted {
 
 fn new_event(draft: &Draft) -> NewEvent {
     let new = NewEvent {
-        event_type: draft.event_type.then(|| EventType::parse("t").unwrap()),
-        key: draft.key.then(|| Key::parse("k").unwrap()),
+        event_type: match draft.tombstone && draft.key.is_some() {
+            true => Some(EventType::delete()),
+            false => draft.event_type.then(|| EventType::parse("t").unwrap()),
+        },
+        key: draft.key.map(|key| Key::parse(format!("k{key}")).unwrap()),
         origin: draft.origin.then(|| Origin::parse("o").unwrap()),
         ..event(TOPICS[draft.topic], &"é".repeat(draft.bytes / 2))
     };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use event_log::contract::{WINDOW, clock, event, everything, filter, keyed, read_all};
 use event_log::{
-    AppendError, Appended, Batch, EventId, EventLog, ManualClock, NewEvent, PageLimit, Position, Seek,
+    AppendError, Appended, Batch, Cursor, EventId, EventLog, ManualClock, NewEvent, PageLimit, Position, Seek,
 };
 use event_log_sled::{OpenError, SledLog, SledOptions};
 use futures_executor::block_on;
@@ -267,7 +267,7 @@ fn a_damaged_row_of_the_index_stops_the_log_and_the_next_start_mends_it() {
 
     let log = place.log("a");
     let mut reader = log.reader(Arc::new(filter(&["rare"])));
-    let read = block_on(reader.read(Position::ORIGIN, PageLimit { events: 1, bytes: 1 }));
+    let read = block_on(reader.read(Cursor::default(), PageLimit { events: 1, bytes: 1 }));
     assert!(read.unwrap_err().to_string().contains("index"));
     assert!(block_on(log.failed()).contains("index"));
     assert!(matches!(block_on(log.append(Batch::new(vec![event("t", "1")]))), Err(AppendError::Engine(_))));
@@ -295,7 +295,7 @@ fn a_damaged_chunk_stops_the_log_and_is_named() {
     let log = place.log("a");
     assert!(log.verify().unwrap_err().to_string().contains("begins at 21"));
     let mut reader = log.reader(Arc::new(filter(&["**"])));
-    let read = block_on(reader.read(Position::ORIGIN, PageLimit { events: 1_000, bytes: 1 << 20 }));
+    let read = block_on(reader.read(Cursor::default(), PageLimit { events: 1_000, bytes: 1 << 20 }));
     assert!(read.unwrap_err().to_string().contains("begins at 21"));
     let mut tail = log.tail();
     assert!(block_on(tail.wait_past(log.bounds().head)).is_err(), "the tail is over");
@@ -429,7 +429,8 @@ fn seeking_backwards_along_the_index_misses_nothing_at_a_checkpoint() {
     }
     let places = |log: &SledLog| {
         let mut reader = log.reader(Arc::new(filter(&["rare"])));
-        let found: Vec<_> = (1..=10).map(|n| block_on(reader.seek(Seek::Last(n))).unwrap()).collect();
+        let found: Vec<_> =
+            (1..=10).map(|n| block_on(reader.seek(Seek::Last(n))).unwrap().position).collect();
         found
     };
     let expected: Vec<Position> = rare.iter().rev().map(|place| place.just_before()).collect();

@@ -195,7 +195,8 @@ pub enum Seek {
     /// Just before the first kept event after a place whose topic is wanted (its type and origin do not count here); the
     /// head if there is none.
     FirstOfTopicsAfter(Position),
-    /// Just before the first event of the whole log at or after a time; the head if there is none.
+    /// Just before the first kept event at or after a time whose topic is wanted (its type and origin do not count here);
+    /// the head if there is none.
     Time(Timestamp),
     /// Just before the last so many events that are wanted; before the first of them if there are fewer; the head if
     /// there is none.

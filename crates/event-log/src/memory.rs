@@ -350,7 +350,9 @@ impl MemoryReader {
                 let position = state.first_of_topics(&self.filter, after);
                 return Cursor { position, removals: state.removals };
             }
-            Seek::Time(time) => events.find(|event| event.time >= time),
+            Seek::Time(time) => {
+                events.find(|event| event.time >= time && self.filter.wants_topic(&event.topic))
+            }
             Seek::Last(count) => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX);
                 events.rev().filter(|event| self.filter.wants(event)).take(count).last()

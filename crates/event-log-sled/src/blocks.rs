@@ -1,0 +1,174 @@
+//! How much of each stretch of the log is still alive: 1,024 neighbouring places are a block.
+//!
+//! Removing is logical first: a trim moves a topic's mark, compaction lists dead places. The bytes of what was removed are
+//! given back later, block by block, and this is where one sees which blocks are worth it. It is a projection, a few
+//! dozen bytes of memory for a thousand events.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use event_log::Position;
+
+use crate::keys;
+use crate::rows;
+use crate::store::Writes;
+
+/// Places of one block.
+const PLACES: u64 = 1_024;
+/// What a record takes beside what an event weighs, about.
+pub(crate) const OVERHEAD_BYTES: u64 = 56;
+
+/// The number of a block.
+pub(crate) type BlockNumber = u64;
+
+/// The block that a place belongs to.
+pub(crate) fn number_of(position: Position) -> BlockNumber {
+    position.get() / PLACES
+}
+
+/// The first place of a block.
+pub(crate) fn first_of(block: BlockNumber) -> Position {
+    Position::new(block.saturating_mul(PLACES))
+}
+
+/// The last place of a block.
+pub(crate) fn last_of(block: BlockNumber) -> Position {
+    Position::new(block.saturating_mul(PLACES).saturating_add(PLACES - 1))
+}
+
+/// Where in its block a place lies.
+pub(crate) fn offset_in(position: Position) -> u16 {
+    (position.get() % PLACES) as u16
+}
+
+/// What a block holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Block {
+    /// Rows of chunks that begin in it.
+    pub(crate) chunks: u32,
+    /// Records that are stored, whether they were removed or not.
+    pub(crate) stored_events: u32,
+    /// Events that were not removed.
+    pub(crate) live_events: u32,
+    /// Dead places that are listed for it.
+    pub(crate) dead: u32,
+    /// The weight of the stored records.
+    pub(crate) stored_bytes: u64,
+    /// The weight of the live ones.
+    pub(crate) live_bytes: u64,
+    /// It was packed: its chunks are as full as they can be.
+    pub(crate) packed: bool,
+}
+
+impl Block {
+    /// A record was stored.
+    pub(crate) fn add(&mut self, weight: u32, is_live: bool) {
+        self.stored_events += 1;
+        self.stored_bytes += u64::from(weight);
+        if is_live {
+            self.live_events += 1;
+            self.live_bytes += u64::from(weight);
+        }
+    }
+
+    /// Events of it were removed.
+    pub(crate) fn remove(&mut self, events: u32, bytes: u64) {
+        self.live_events -= events;
+        self.live_bytes -= bytes;
+    }
+
+    /// Bytes on disk, about, that stored records take.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.stored_bytes + u64::from(self.stored_events) * OVERHEAD_BYTES
+    }
+
+    /// Bytes on disk, about, that would be won by packing it.
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        let dead = u64::from(self.stored_events - self.live_events);
+        self.stored_bytes - self.live_bytes + dead * OVERHEAD_BYTES
+    }
+
+    fn is_empty(&self) -> bool {
+        self.chunks == 0 && self.stored_events == 0
+    }
+}
+
+/// All blocks that hold something.
+#[derive(Debug, Default)]
+pub(crate) struct Blocks {
+    blocks: BTreeMap<BlockNumber, Block>,
+    changed: BTreeSet<BlockNumber>,
+}
+
+impl Blocks {
+    /// What was written down.
+    pub(crate) fn from_rows(rows: impl IntoIterator<Item = (BlockNumber, Block)>) -> Self {
+        Blocks { blocks: rows.into_iter().collect(), changed: BTreeSet::new() }
+    }
+
+    pub(crate) fn get(&self, block: BlockNumber) -> Block {
+        self.blocks.get(&block).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (BlockNumber, &Block)> {
+        self.blocks.iter().map(|(number, block)| (*number, block))
+    }
+
+    pub(crate) fn range(
+        &self,
+        numbers: std::ops::Range<BlockNumber>,
+    ) -> impl Iterator<Item = (BlockNumber, &Block)> {
+        let numbers = numbers.start..numbers.end.max(numbers.start);
+        self.blocks.range(numbers).map(|(number, block)| (*number, block))
+    }
+
+    pub(crate) fn after(&self, block: BlockNumber) -> impl Iterator<Item = &Block> {
+        self.blocks.range(block.saturating_add(1)..).map(|(_, block)| block)
+    }
+
+    /// A record was stored.
+    pub(crate) fn add(&mut self, position: Position, weight: u32, is_live: bool) {
+        let number = number_of(position);
+        self.blocks.entry(number).or_default().add(weight, is_live);
+        self.changed.insert(number);
+    }
+
+    /// Rows of a chunk were stored.
+    pub(crate) fn add_chunk(&mut self, first: Position, rows: u32) {
+        let number = number_of(first);
+        self.blocks.entry(number).or_default().chunks += rows;
+        self.changed.insert(number);
+    }
+
+    /// What a block holds now, which is written down already.
+    pub(crate) fn set(&mut self, number: BlockNumber, block: Block) {
+        match block.is_empty() {
+            true => drop(self.blocks.remove(&number)),
+            false => drop(self.blocks.insert(number, block)),
+        }
+    }
+
+    /// So many dead places are listed for a block, as the log itself says.
+    pub(crate) fn set_dead(&mut self, number: BlockNumber, dead: u32) {
+        self.blocks.entry(number).or_default().dead = dead;
+        self.changed.insert(number);
+    }
+
+    /// Puts what changed since the last checkpoint into its batch.
+    pub(crate) fn put_checkpoint(&self, writes: &mut Writes) {
+        for number in &self.changed {
+            put(*number, self.get(*number), writes);
+        }
+    }
+
+    pub(crate) fn checkpointed(&mut self) {
+        self.changed.clear();
+    }
+}
+
+/// Puts the row of a block, or its removal if there is nothing left of it.
+pub(crate) fn put(number: BlockNumber, block: Block, writes: &mut Writes) {
+    match block.is_empty() {
+        true => writes.remove(&keys::block(number)),
+        false => writes.put_sealed(&keys::block(number), &rows::encode_block(&block)),
+    }
+}
