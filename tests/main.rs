@@ -36,6 +36,8 @@ mod hostile;
 mod idempotency;
 /// Topics, status and health; methods and queries.
 mod limits;
+/// The metrics: their format, and that they agree with what is told elsewhere.
+mod metrics;
 /// Readers that are under way when history is removed: every event once, or a gap in its place.
 mod overtaken;
 /// The same under load, over crashes, with an exact ledger for each reader.
