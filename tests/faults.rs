@@ -184,7 +184,8 @@ fn crash_at(calls: &str, moments: impl Iterator<Item = usize>) {
 
 #[test]
 fn what_was_removed_never_comes_back_wherever_a_write_is_cut() {
-    crash_at("pwrite64,write,ftruncate,rename,unlink", (10..400).step_by(13));
+    // Each call is counted for itself in each thread; a question mark passes over what the machine does not have.
+    crash_at("pwrite64,ftruncate,?rename,renameat,?renameat2,?unlink,unlinkat", (10..400).step_by(13));
 }
 
 #[test]
