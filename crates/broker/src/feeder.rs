@@ -4,10 +4,11 @@
 //! never has to push. It has a thread of its own so that no publisher and no stream waits for it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use event_log::limits::{COMMIT_BYTES_MAX, COMMIT_REQUESTS_MAX};
-use event_log::{EventLog, Filter, LogReader, PageLimit, Position, ReadError};
+use event_log::{Cursor, EventLog, Filter, LogReader, PageLimit, ReadError};
 use futures_executor::block_on;
 use parking_lot::Mutex;
 
@@ -18,20 +19,28 @@ const LIMIT: PageLimit = PageLimit { events: COMMIT_REQUESTS_MAX, bytes: COMMIT_
 
 pub(crate) struct Feeder {
     thread: Mutex<Option<JoinHandle<()>>>,
+    fed: Arc<AtomicU64>,
 }
 
 impl Feeder {
     /// Routes everything after the present head, until the log closes.
     pub(crate) fn start(log: Arc<dyn EventLog>, hub: Arc<Hub>) -> std::io::Result<Self> {
-        let from = log.tail().head();
+        let from = Cursor { removals: log.removals(), position: log.tail().head() };
+        let fed = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&fed);
         let feed = move || {
-            if let Err(error) = block_on(feed(&*log, &hub, from)) {
+            if let Err(error) = block_on(feed(&*log, &hub, from, &counter)) {
                 tracing::error!(%error, "recent events cannot be read; ending all streams");
             }
             hub.end();
         };
         let thread = std::thread::Builder::new().name("feeder".into()).spawn(feed)?;
-        Ok(Feeder { thread: Mutex::new(Some(thread)) })
+        Ok(Feeder { thread: Mutex::new(Some(thread)), fed })
+    }
+
+    /// How many events were routed.
+    pub(crate) fn fed(&self) -> u64 {
+        self.fed.load(Ordering::Relaxed)
     }
 
     /// Waits for the thread to end, which it does when the log is closed.
@@ -44,15 +53,17 @@ impl Feeder {
     }
 }
 
-async fn feed(log: &dyn EventLog, hub: &Hub, from: Position) -> Result<(), ReadError> {
+async fn feed(log: &dyn EventLog, hub: &Hub, from: Cursor, fed: &AtomicU64) -> Result<(), ReadError> {
     let mut reader: Box<dyn LogReader> = log.reader(Arc::new(Filter::everything()));
     let mut tail = log.tail();
     let mut routed = from;
-    while tail.wait_past(routed).await.is_ok() {
+    while tail.wait_past(routed.position).await.is_ok() {
         loop {
+            // A gap is none of this reader's business: those who follow judge their own cursors.
             let page = reader.read(routed, LIMIT).await?;
             routed = page.next;
-            hub.route(page.events, routed);
+            fed.fetch_add(page.events.len() as u64, Ordering::Relaxed);
+            hub.route(page.events, routed.position);
             if page.at_head {
                 break;
             }

@@ -5,8 +5,8 @@
 //! at what it does not want, and an event costs as much as the patterns and followers that match it.
 //!
 //! Invariants: what is here is durable; `routed` only grows; every interest knows the places of all matching events
-//! after `interest.after`, up to `routed`. A cursor before that, or before an event that has left the ring, reads the log
-//! instead.
+//! after `interest.after`, up to `routed`, that were not removed before they were read. A cursor before that, or before an
+//! event that has left the ring or was forgotten, reads the log instead.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -63,6 +63,8 @@ pub(crate) struct Hub {
 struct State {
     ring: Ring,
     routed: Position,
+    /// Up to here events may have been removed.
+    forgotten: Position,
     routes: Routes,
     interests: Slab<Interest>,
     numbers: HashMap<Pattern, usize>,
@@ -92,6 +94,7 @@ impl Hub {
         let state = State {
             ring,
             routed: head,
+            forgotten: Position::ORIGIN,
             routes: Routes::default(),
             interests: Slab::new(),
             numbers: HashMap::new(),
@@ -135,6 +138,12 @@ impl Hub {
         for followers in woken {
             followers.lock().iter().for_each(|(_, signal)| signal.raise());
         }
+    }
+
+    /// Serves nothing up to this place any more: some of it was removed, so what is left of it is read from the log.
+    pub(crate) fn forget_through(&self, place: Position) {
+        let mut state = self.state.write();
+        state.forgotten = state.forgotten.max(place);
     }
 
     /// Ends all who follow, and all who will.
@@ -216,12 +225,14 @@ impl Interest {
         }
     }
 
-    /// The numbers of what comes after a cursor, at most so many; `None` if some of it is not in the ring.
-    fn after(&self, cursor: Position, count: usize, left: u64) -> Option<impl Iterator<Item = u64>> {
+    /// The numbers of what comes after a cursor, at most so many; `None` if some of it is not in the ring, or was
+    /// forgotten.
+    fn after(&self, cursor: Position, count: usize, state: &State) -> Option<impl Iterator<Item = u64>> {
         let begin = self.places.partition_point(|(position, _)| *position <= cursor);
-        let mut after = self.places.range(begin..).map(|(_, number)| *number).peekable();
-        let is_held = cursor >= self.after && after.peek().is_none_or(|number| *number >= left);
-        is_held.then(|| after.take(count))
+        let mut after = self.places.range(begin..).copied().peekable();
+        let is_served = |place: &(Position, u64)| place.0 > state.forgotten && place.1 >= state.ring.left;
+        let is_held = cursor >= self.after && after.peek().is_none_or(is_served);
+        is_held.then(|| after.take(count).map(|(_, number)| number))
     }
 }
 
@@ -235,7 +246,7 @@ impl Follow {
         let state = self.hub.state.read();
         let mut numbers: Vec<u64> = Vec::new();
         for (interest, _) in &self.places {
-            match state.interests[*interest].after(cursor, limit.events, state.ring.left) {
+            match state.interests[*interest].after(cursor, limit.events, &state) {
                 Some(after) => numbers.extend(after),
                 None => return Found::Behind,
             }

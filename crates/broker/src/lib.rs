@@ -1,4 +1,4 @@
-//! Publish, open, subscribe: what a broker does with a log, without bytes on a wire or on a disk.
+//! Publish, open, subscribe, retain: what a broker does with a log, without bytes on a wire or on a disk.
 //!
 //! The one idea: **a live subscriber is a replaying one whose cursor has reached the head.** Publisher and subscriber
 //! never meet; between them stands the log. [`Subscription::next`] is the only loop; what it reads comes from the
@@ -8,24 +8,50 @@
 //! Never here: bytes of a wire format, an engine's name, a wait that holds a publisher.
 #![forbid(unsafe_code)]
 
+mod start;
+mod subscription;
+
 mod feeder;
 mod hub;
 mod routes;
 mod signal;
-mod start;
-mod subscription;
+
+mod administration;
+mod policies;
+mod policy;
+mod policy_topic;
+
+mod alarm;
+mod remover;
+mod retention;
+mod retention_stats;
+
+mod options;
+mod own;
+pub mod units;
 
 use std::sync::Arc;
 
-use event_log::{AppendError, Batch, Epochs, EventLog, Filter, Position, ReadError, Receipt};
+use event_log::{
+    AppendError, Batch, Clock, Epochs, EventLog, Filter, Position, ReadError, Receipt, Timestamp,
+};
+use futures_executor::block_on;
 use futures_util::future::BoxFuture;
 
+pub use administration::ActError;
 pub use hub::{Memo, Recent};
+pub use options::Options;
+pub use policies::Policies;
+pub use policy::{InvalidPolicy, Policy, Stated};
+pub use retention_stats::{RemovedCounts, RetentionCounts, RetentionStats};
 pub use start::{Gap, GapReason, OnGap, Opened, Start};
 pub use subscription::{Events, Step, Subscription};
 
 use feeder::Feeder;
 use hub::Hub;
+use policy_topic::PolicyTopic;
+use remover::Remover;
+use retention::{Retention, Tools};
 
 /// A broker on a log. A clone is another handle on the same broker.
 #[derive(Clone)]
@@ -36,17 +62,34 @@ pub struct Broker {
 struct Inner {
     log: Arc<dyn EventLog>,
     epochs: Epochs,
+    clock: Arc<dyn Clock>,
+    options: Options,
     hub: Arc<Hub>,
     feeder: Feeder,
+    policies: Arc<PolicyTopic>,
+    remover: Remover,
+    retention: Retention,
 }
 
 impl Broker {
-    /// Begins to serve a log that is open. Starts the one thread that feeds recent events to the subscriptions.
-    pub fn start(log: Arc<dyn EventLog>) -> std::io::Result<Self> {
+    /// Begins to serve a log that is open: reads the policies that it holds, and starts one thread that feeds recent
+    /// events to the subscriptions and one that carries policies out.
+    pub fn start(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, options: Options) -> std::io::Result<Self> {
+        let policies = Arc::new(PolicyTopic::new(Arc::clone(&log)));
+        block_on(policies.current()).map_err(std::io::Error::other)?;
         let hub = Arc::new(Hub::new(log.tail().head()));
         let feeder = Feeder::start(Arc::clone(&log), Arc::clone(&hub))?;
+        let remover = Remover::new(Arc::clone(&log), Arc::clone(&hub));
+        let retention = Retention::start(Tools {
+            log: Arc::clone(&log),
+            remover: remover.clone(),
+            policies: Arc::clone(&policies),
+            clock: Arc::clone(&clock),
+            options,
+        })?;
         let epochs = log.bounds().epochs;
-        Ok(Broker { inner: Arc::new(Inner { log, epochs, hub, feeder }) })
+        let inner = Inner { log, epochs, clock, options, hub, feeder, policies, remover, retention };
+        Ok(Broker { inner: Arc::new(inner) })
     }
 
     /// The log.
@@ -62,6 +105,21 @@ impl Broker {
     /// The newest durable place.
     pub fn head(&self) -> Position {
         self.inner.log.tail().head()
+    }
+
+    /// The present moment, as the broker counts time.
+    pub fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    /// What the retention actor has done.
+    pub fn retention(&self) -> &RetentionStats {
+        self.inner.retention.stats()
+    }
+
+    /// Events that became durable since the start. What was removed at once may be left out.
+    pub fn published(&self) -> u64 {
+        self.inner.feeder.fed()
     }
 
     /// Appends a batch; see [`EventLog::append`].
@@ -81,8 +139,8 @@ impl Broker {
 
     /// Everything that a filter wants after the place that was opened, for ever.
     pub fn subscribe(&self, filter: Arc<Filter>, opened: &Opened) -> Subscription {
-        let reader_log = Arc::clone(&self.inner.log);
-        Subscription::new(reader_log, Arc::clone(&self.inner.hub), filter, opened)
+        let Inner { log, epochs, hub, .. } = &*self.inner;
+        Subscription::new(Arc::clone(log), epochs.current(), Arc::clone(hub), filter, opened)
     }
 
     /// Ends every subscription, those that begin later too.
@@ -90,9 +148,10 @@ impl Broker {
         self.inner.hub.end();
     }
 
-    /// Ends every subscription, then closes the log and waits for it.
+    /// Ends every subscription and the work on policies, then closes the log and waits for it.
     pub async fn stop(&self) {
         self.end_subscriptions();
+        self.inner.retention.stop();
         self.inner.log.close().await;
         self.inner.feeder.join();
     }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use event_log::{Epochs, EventId, EventLog, Filter, Position, ReadError, Seek, Timestamp};
+use event_log::{Cursor, Epochs, EventId, EventLog, Filter, Position, ReadError, Seek, Timestamp};
 
 /// What a reader asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +43,8 @@ pub struct Opened {
     /// What it must be told first, if it does not get what it asked for.
     pub gap: Option<Gap>,
     /// The cursor it begins from.
-    pub from: Position,
-    /// The head as it was then.
+    pub from: Cursor,
+    /// The head as it was then; not before the cursor.
     pub head: Position,
 }
 
@@ -53,15 +53,17 @@ pub struct Opened {
 pub struct Gap {
     /// Why.
     pub reason: GapReason,
-    /// The text that was sent.
+    /// The text that was sent; for a reader that is under way, the id of its cursor.
     pub requested: String,
-    /// The cursor it goes on from.
+    /// The place it goes on from.
     pub resumed_after: Position,
 }
 
 /// Why there is a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GapReason {
+    /// Events after the place were removed by retention or a purge, which the reader should have got.
+    Trimmed,
     /// The id is newer than the head.
     Ahead,
     /// The id is of a history that this log does not know.
@@ -74,6 +76,7 @@ impl GapReason {
     /// The word for it on every wire.
     pub fn as_str(self) -> &'static str {
         match self {
+            GapReason::Trimmed => "trimmed",
             GapReason::Ahead => "ahead",
             GapReason::Epoch => "epoch",
             GapReason::Malformed => "malformed",
@@ -83,6 +86,7 @@ impl GapReason {
 
 /// What an id says of a log whose head is known.
 enum Judged {
+    /// It is a place of this log's history; what comes after it may be removed.
     Good,
     /// A gap; the place to go on from is known if the id's history is, up to a point.
     Bad(GapReason, Option<Position>),
@@ -97,10 +101,6 @@ fn judge(id: EventId, epochs: &Epochs, head: Position) -> Judged {
     }
 }
 
-fn malformed() -> Judged {
-    Judged::Bad(GapReason::Malformed, None)
-}
-
 pub(crate) async fn open(
     log: &dyn EventLog,
     epochs: &Epochs,
@@ -108,32 +108,55 @@ pub(crate) async fn open(
     start: &Start,
     on_gap: OnGap,
 ) -> Result<Opened, ReadError> {
+    // The removals before the head: what is appended and removed after this is told of.
+    let removals = log.removals();
     let head = log.tail().head();
-    let seek = async |to: Seek| log.reader(Arc::clone(filter)).seek(to).await;
+    let latest = Cursor { position: head, removals };
+    let mut reader = log.reader(Arc::clone(filter));
     let (judged, place, requested) = match start {
-        Start::Latest => (Judged::Good, head, String::new()),
+        Start::Latest => return Ok(opened(None, latest, head)),
         Start::Earliest => {
-            (Judged::Good, seek(Seek::FirstOfTopicsAfter(Position::ORIGIN)).await?, String::new())
+            return Ok(opened(None, reader.seek(Seek::FirstOfTopicsAfter(Position::ORIGIN)).await?, head));
         }
-        Start::Time(time) => (Judged::Good, seek(Seek::Time(*time)).await?, String::new()),
-        Start::Last(count) => (Judged::Good, seek(Seek::Last(count.get())).await?, String::new()),
+        Start::Last(count) => return Ok(opened(None, reader.seek(Seek::Last(count.get())).await?, head)),
+        Start::Time(time) => {
+            let from = reader.seek(Seek::Time(*time)).await?;
+            // Its place is told as an id. Who comes back with that at once should not be told of what it never asked for.
+            return match reader.resume(Cursor::resumed(from.position)).await?.gap {
+                false => Ok(opened(None, from, head)),
+                true => Ok(opened(None, reader.seek(Seek::FirstOfTopicsAfter(from.position)).await?, head)),
+            };
+        }
         Start::At { id, requested } => {
             (judge(*id, epochs, head), id.position.just_before(), requested.clone())
         }
         Start::Cursor(text) => match EventId::parse(text) {
             Ok(id) => (judge(id, epochs, head), id.position, id.to_string()),
-            Err(_) => (malformed(), Position::ORIGIN, String::from_utf8_lossy(text).into_owned()),
+            Err(_) => {
+                let requested = String::from_utf8_lossy(text).into_owned();
+                (Judged::Bad(GapReason::Malformed, None), Position::ORIGIN, requested)
+            }
         },
     };
-    let (reason, known) = match judged {
-        Judged::Good => return Ok(Opened { gap: None, from: place, head }),
-        Judged::Bad(reason, known) => (reason, known),
+    let (reason, from) = match (judged, on_gap) {
+        (Judged::Good, _) => {
+            let resumed = reader.resume(Cursor::resumed(place)).await?;
+            if !resumed.gap {
+                return Ok(opened(None, resumed.cursor, head));
+            }
+            (GapReason::Trimmed, resumed.cursor)
+        }
+        // What was trimmed behind the point where the histories part is told by a gap of its own.
+        (Judged::Bad(reason, Some(point)), _) => (reason, Cursor::resumed(point)),
+        (Judged::Bad(reason, None), OnGap::Latest) => (reason, latest),
+        (Judged::Bad(reason, None), OnGap::Earliest) => {
+            (reason, reader.seek(Seek::FirstOfTopicsAfter(Position::ORIGIN)).await?)
+        }
     };
-    let resumed_after = match (known, on_gap) {
-        (Some(place), _) => place,
-        (None, OnGap::Latest) => head,
-        (None, OnGap::Earliest) => seek(Seek::FirstOfTopicsAfter(Position::ORIGIN)).await?,
-    };
-    let gap = Gap { reason, requested, resumed_after };
-    Ok(Opened { gap: Some(gap), from: resumed_after, head })
+    Ok(opened(Some(Gap { reason, requested, resumed_after: from.position }), from, head))
+}
+
+/// The log goes on while a place is sought, so the place may lie behind the head that was seen first.
+fn opened(gap: Option<Gap>, from: Cursor, head: Position) -> Opened {
+    Opened { gap, from, head: head.max(from.position) }
 }

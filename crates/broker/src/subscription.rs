@@ -4,54 +4,68 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use event_log::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX};
-use event_log::{Event, EventLog, Filter, LogReader, Page, PageLimit, Position, ReadError};
+use event_log::{
+    Cursor, Epoch, Event, EventId, EventLog, Filter, LogReader, Page, PageLimit, Position, ReadError,
+};
 use futures_util::future::BoxFuture;
 
 use crate::hub::{Follow, Found, Hub, Memo, Recent};
-use crate::start::Opened;
+use crate::start::{Gap, GapReason, Opened};
 
 const LIMIT: PageLimit = PageLimit { events: PAGE_EVENTS_MAX, bytes: PAGE_BYTES_MAX };
 
 /// Everything that a filter wants after a place, for ever. It holds a cursor and no events.
 pub struct Subscription {
     log: Arc<dyn EventLog>,
+    epoch: Epoch,
     hub: Arc<Hub>,
     filter: Arc<Filter>,
     follow: Follow,
-    cursor: Position,
+    cursor: Cursor,
     /// The head when it was opened: before this is reached, nothing is called live.
     head_at_open: Position,
     live: bool,
-    /// Only while it is behind the memory of recent events.
+    /// Only while the memory of recent events is not enough.
     reading: Reading,
 }
 
-/// A reader of the log, and whether it is at work. A read that has begun is kept when the wait for it is dropped:
-/// somebody who looks at a clock now and then would otherwise throw away every read that takes longer.
+/// A reader of the log, and whether it is at work. Work that has begun is kept when the wait for it is dropped: somebody
+/// who looks at a clock now and then would otherwise throw away every read that takes longer.
 enum Reading {
     Not,
     Idle(Box<dyn LogReader>),
-    Begun(Position, ReadOfPage),
+    Begun(Asked, Cursor, Answer),
 }
 
+/// What a reader was asked about a cursor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// The page after it.
+    Page,
+    /// Whether it is still good. The answer is a page without events.
+    Judgement,
+}
+
+/// The answer to what was asked; it gives the reader back.
+type Answer = BoxFuture<'static, (Box<dyn LogReader>, Result<Page, ReadError>)>;
+
 impl Reading {
-    /// Keeps a read where it outlives the wait for it, and returns what to wait for.
-    fn keep(&mut self, after: Position, read: ReadOfPage) -> &mut ReadOfPage {
-        *self = Reading::Begun(after, read);
+    /// Keeps work where it outlives the wait for it, and returns what to wait for.
+    fn keep(&mut self, asked: Asked, cursor: Cursor, answer: Answer) -> &mut Answer {
+        *self = Reading::Begun(asked, cursor, answer);
         match self {
-            Reading::Begun(_, read) => read,
+            Reading::Begun(_, _, answer) => answer,
             Reading::Not | Reading::Idle(_) => unreachable!("it was set just above"),
         }
     }
 }
 
-/// A read of the page after a place; it gives the reader back.
-type ReadOfPage = BoxFuture<'static, (Box<dyn LogReader>, Result<Page, ReadError>)>;
-
 /// What comes next.
 pub enum Step {
     /// Events, at least one, in order.
     Events(Events),
+    /// What it wanted was removed before it got there; it goes on behind the gap.
+    Gap(Gap),
     /// The subscription has caught up with the head for the first time; this is the cursor, and the head.
     Live(Position),
     /// The broker stops.
@@ -79,10 +93,17 @@ impl Events {
 }
 
 impl Subscription {
-    pub(crate) fn new(log: Arc<dyn EventLog>, hub: Arc<Hub>, filter: Arc<Filter>, opened: &Opened) -> Self {
+    pub(crate) fn new(
+        log: Arc<dyn EventLog>,
+        epoch: Epoch,
+        hub: Arc<Hub>,
+        filter: Arc<Filter>,
+        opened: &Opened,
+    ) -> Self {
         let follow = hub.follow(&filter);
         Subscription {
             log,
+            epoch,
             hub,
             filter,
             follow,
@@ -93,8 +114,8 @@ impl Subscription {
         }
     }
 
-    /// The place up to which the reader has seen everything that it wants.
-    pub fn cursor(&self) -> Position {
+    /// The place up to which the reader has seen everything that it wants, or was told of a gap.
+    pub fn cursor(&self) -> Cursor {
         self.cursor
     }
 
@@ -106,67 +127,90 @@ impl Subscription {
             if self.hub.is_ended() {
                 return Ok(Step::Ended);
             }
-            match self.follow.after(self.cursor, LIMIT) {
-                Found::Events(events) => {
-                    if let Some(events) = self.take_recent(events) {
-                        return Ok(Step::Events(events));
-                    }
+            // The order matters: first what is remembered, then whether anything was removed. What was trimmed before it
+            // was routed is missing in the memory of recent events; the removal was counted before it was missed.
+            let found = self.follow.after(self.cursor.position, LIMIT);
+            let is_removed_from = self.log.removals() != self.cursor.removals;
+            let step = match found {
+                // A read of the log judges the cursor by itself.
+                Found::Behind => self.ask(Asked::Page).await?,
+                // What is durable is not routed yet.
+                Found::CaughtUp(place) if !self.live && place < self.head_at_open => {
+                    self.ask(Asked::Page).await?
                 }
-                Found::CaughtUp(place) if self.live || place >= self.head_at_open => {
-                    self.cursor = place;
+                Found::Events(_) | Found::CaughtUp(_) if is_removed_from => {
+                    self.ask(Asked::Judgement).await?
+                }
+                Found::Events(events) => self.take_recent(events),
+                Found::CaughtUp(place) => {
+                    self.cursor.position = place;
                     self.reading = Reading::Not;
                     if !std::mem::replace(&mut self.live, true) {
                         return Ok(Step::Live(place));
                     }
                     poll_fn(|context| self.follow.signal().poll_raised(context)).await;
+                    None
                 }
-                // What is durable is not routed yet, or lies further back than the memory of recent events.
-                Found::CaughtUp(_) | Found::Behind => {
-                    if let Some(events) = self.replay().await? {
-                        return Ok(Step::Events(events));
-                    }
-                }
+            };
+            if let Some(step) = step {
+                return Ok(step);
             }
         }
     }
 
-    /// Moves the cursor past what did not match, as far as that is known without a wait, and returns it.
-    pub fn settle(&mut self) -> Position {
+    /// Moves the cursor past what did not match, as far as that is known without a wait, and returns it. After a removal it
+    /// stays: whether the reader missed something is judged by [`Subscription::next`].
+    pub fn settle(&mut self) -> Cursor {
         if self.live
-            && let Found::CaughtUp(place) = self.follow.after(self.cursor, LIMIT)
+            && let Found::CaughtUp(place) = self.follow.after(self.cursor.position, LIMIT)
+            && self.log.removals() == self.cursor.removals
         {
-            self.cursor = place;
+            self.cursor.position = place;
         }
         self.cursor
     }
 
-    fn take_recent(&mut self, mut events: Vec<Arc<Recent>>) -> Option<Events> {
-        self.cursor = events.last().map_or(self.cursor, |last| last.event.position);
+    fn take_recent(&mut self, mut events: Vec<Arc<Recent>>) -> Option<Step> {
+        self.cursor.position = events.last().map_or(self.cursor.position, |last| last.event.position);
         if !self.filter.is_by_topic_only() {
             events.retain(|recent| self.filter.wants_of_topic(&recent.event));
         }
-        (!events.is_empty()).then_some(Events::Recent(events))
+        (!events.is_empty()).then_some(Step::Events(Events::Recent(events)))
     }
 
-    async fn replay(&mut self) -> Result<Option<Events>, ReadError> {
-        let after = self.cursor;
-        let read = match std::mem::replace(&mut self.reading, Reading::Not) {
-            // A page after another place would be out of order: the cursor was moved by recent events meanwhile.
-            Reading::Begun(begun_after, read) if begun_after == after => read,
-            Reading::Idle(reader) => begin(reader, after),
-            _ => begin(self.log.reader(Arc::clone(&self.filter)), after),
+    /// Asks the log, and goes on from its answer.
+    async fn ask(&mut self, asked: Asked) -> Result<Option<Step>, ReadError> {
+        let cursor = self.cursor;
+        let answer = match std::mem::replace(&mut self.reading, Reading::Not) {
+            // An answer about another cursor would be out of order: recent events have moved it meanwhile.
+            Reading::Begun(begun, about, answer) if begun == asked && about == cursor => answer,
+            Reading::Idle(reader) => begin(reader, asked, cursor),
+            _ => begin(self.log.reader(Arc::clone(&self.filter)), asked, cursor),
         };
-        let (reader, page) = self.reading.keep(after, read).await;
+        let (reader, page) = self.reading.keep(asked, cursor, answer).await;
         self.reading = Reading::Idle(reader);
         let page = page?;
         self.cursor = page.next;
-        Ok((!page.events.is_empty()).then_some(Events::Replayed(page.events)))
+        if page.gap {
+            let requested = EventId::new(cursor.position, self.epoch).to_string();
+            let resumed_after = page.next.position;
+            return Ok(Some(Step::Gap(Gap { reason: GapReason::Trimmed, requested, resumed_after })));
+        }
+        Ok((!page.events.is_empty()).then_some(Step::Events(Events::Replayed(page.events))))
     }
 }
 
-fn begin(mut reader: Box<dyn LogReader>, after: Position) -> ReadOfPage {
+fn begin(mut reader: Box<dyn LogReader>, asked: Asked, cursor: Cursor) -> Answer {
     Box::pin(async move {
-        let page = reader.read(after, LIMIT).await;
+        let page = match asked {
+            Asked::Page => reader.read(cursor, LIMIT).await,
+            Asked::Judgement => reader.resume(cursor).await.map(|resumed| Page {
+                events: Vec::new(),
+                next: resumed.cursor,
+                at_head: false,
+                gap: resumed.gap,
+            }),
+        };
         (reader, page)
     })
 }

@@ -10,6 +10,9 @@
 
 mod options;
 
+mod archive;
+mod import;
+
 mod stage;
 mod writer;
 
@@ -64,6 +67,8 @@ use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
+pub use archive::Archive;
+pub use import::{ImportError, Imported, Importer};
 pub use options::{OpenError, SledOptions};
 pub use verify::Verified;
 
@@ -91,6 +96,15 @@ impl SledLog {
     /// Opens the log of a directory, or makes a new one there.
     pub fn open(options: SledOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let lock = directory::take(&options.directory)?;
+        import::refuse_incomplete(&options.directory)?;
+        Self::open_locked(options, clock, lock)
+    }
+
+    fn open_locked(
+        options: SledOptions,
+        clock: Arc<dyn Clock>,
+        lock: directory::Lock,
+    ) -> Result<Self, OpenError> {
         let recovery::Recovered { store, view, recent, witness } = recovery::recover(&options, &*clock)?;
         let shared = Arc::new(Shared::new(store, view, &options));
         let thread_error = |error| OpenError::io("start the threads of", &options.directory, error);
@@ -128,6 +142,11 @@ impl SledLog {
             Some(_) => self.inner.shared.has_room(0),
             None => Err(AppendError::Closed),
         }
+    }
+
+    /// Everything that an exact copy needs, as of the moment when its end is reached; appends and removals may go on.
+    pub fn archive(&self) -> Archive {
+        Archive::new(Arc::clone(&self.inner.shared), Arc::clone(&self.inner.queue))
     }
 
     /// Reads every record and compares every index with the log. Blocks for as long as that takes; appends wait for it

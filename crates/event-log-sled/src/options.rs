@@ -81,6 +81,23 @@ pub enum OpenError {
         /// The newest event that was durable at the last checkpoint.
         witnessed: Position,
     },
+    /// An import needs a directory without a log.
+    #[error(
+        "the directory {} holds a log already; import into one that is empty or does not exist yet", directory.display()
+    )]
+    NotEmpty {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// An import did not come to its end.
+    #[error(
+        "an import into the directory {} was begun and not completed; remove the directory and import again",
+        directory.display()
+    )]
+    HalfImported {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Flushes of the engine are not barriers in this build.
     #[error(
         "this build cannot make the log durable: the engine's flush does not end in this program's barrier. Build it \

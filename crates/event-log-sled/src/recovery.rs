@@ -72,6 +72,7 @@ impl Recovery<'_> {
         refuse_shorter(testimony, &epochs, found.unwrap_or_default().max(catalog.head))?;
         let mut catalog = catalog;
         self.replay(&mut catalog).map_err(open_error)?;
+        catalog.raise_head();
         let epochs = self.begin_epoch(epochs, &catalog)?;
         let fresh = Fresh::new(catalog.head, self.options.recent_bytes);
         Ok((View { epochs, catalog, fresh }, self.recent, self.witness))

@@ -39,6 +39,8 @@ pub(crate) enum Request {
     Remove(Vec<TopicPlan>, oneshot::Sender<Removed>),
     /// The answer is whether the plan still held.
     Pack(PackPlan, oneshot::Sender<bool>),
+    /// Writes the projections down as of now.
+    Checkpoint(oneshot::Sender<()>),
 }
 
 /// An append that waits for the writer.
@@ -52,7 +54,7 @@ impl Request {
     fn weight(&self) -> usize {
         match self {
             Request::Append(append) => append.weight,
-            Request::Remove(..) | Request::Pack(..) => 0,
+            Request::Remove(..) | Request::Pack(..) | Request::Checkpoint(_) => 0,
         }
     }
 }
@@ -63,6 +65,7 @@ struct Gathered {
     appends: Vec<Append>,
     removes: Vec<(Vec<TopicPlan>, oneshot::Sender<Removed>)>,
     packs: Vec<(PackPlan, oneshot::Sender<bool>)>,
+    checkpoints: Vec<oneshot::Sender<()>>,
 }
 
 pub(crate) struct Writer {
@@ -100,9 +103,13 @@ impl Writer {
                 // A reader found damage: the rest of the queue is refused when it is dropped.
                 return Ok(());
             }
-            let gathered = self.gather(first);
+            let mut gathered = self.gather(first);
+            let asked_for_checkpoint = std::mem::take(&mut gathered.checkpoints);
             self.commit(&store, gathered)?;
-            if self.shared.view().catalog.checkpoint_is_due(self.options.checkpoint_events) {
+            if !asked_for_checkpoint.is_empty() {
+                self.checkpoint(&store)?;
+                asked_for_checkpoint.into_iter().for_each(|answer| answer.send(()).unwrap_or_default());
+            } else if self.shared.view().catalog.checkpoint_is_due(self.options.checkpoint_events) {
                 self.checkpoint(&store)?;
             }
         }
@@ -126,6 +133,7 @@ impl Writer {
                 Request::Append(append) => gathered.appends.push(append),
                 Request::Remove(plans, answer) => gathered.removes.push((plans, answer)),
                 Request::Pack(plan, answer) => gathered.packs.push((plan, answer)),
+                Request::Checkpoint(answer) => gathered.checkpoints.push(answer),
             }
             let is_full = count >= limits::COMMIT_REQUESTS_MAX || bytes >= limits::COMMIT_BYTES_MAX;
             next = if is_full { None } else { self.queue.try_recv().ok() };
@@ -135,7 +143,7 @@ impl Writer {
     }
 
     fn commit(&mut self, store: &Store, gathered: Gathered) -> Result<(), ReadError> {
-        let Gathered { appends, removes, packs } = gathered;
+        let Gathered { appends, removes, packs, .. } = gathered;
         let bytes = appends.iter().map(|append| append.weight).sum();
         let (stage, verdicts) = self.judge(store, appends, bytes)?;
         let mut changes = Changes::default();

@@ -342,12 +342,12 @@ fn a_store_of_a_newer_format_is_refused_and_left_alone() {
     fill(&log, "x", 1);
     close(log);
     let db = place.raw("a");
-    db.insert([0, 0], &[0, 0, 0, 2]).unwrap();
+    db.insert([0, 0], &[0, 0, 0, 3]).unwrap();
     db.flush().unwrap();
     drop(db);
     for _ in 0..2 {
         let refused = place.open(place.options("a")).map(drop).unwrap_err();
-        assert!(matches!(refused, OpenError::FormatTooNew { found: 2, known: 1 }), "{refused:?}");
+        assert!(matches!(refused, OpenError::FormatTooNew { found: 3, known: 2 }), "{refused:?}");
     }
 }
 

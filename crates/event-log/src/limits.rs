@@ -64,6 +64,15 @@ pub const RECENT_EVENTS_MAX: usize = 65_536;
 /// Places of recent events that one pattern remembers.
 pub const RECENT_PLACES_PER_PATTERN_MAX: usize = 16_384;
 
+/// Default of `retention_interval`, in milliseconds: 10 seconds.
+pub const RETENTION_INTERVAL_MILLIS_DEFAULT: u64 = 10_000;
+/// Default of `tombstone_retention`, in milliseconds: 24 hours.
+pub const TOMBSTONE_RETENTION_MILLIS_DEFAULT: u64 = 24 * 3_600 * 1_000;
+/// Removals that the log is asked for at a time.
+pub const REMOVALS_PER_STEP_MAX: usize = 64;
+/// Bytes of a request's body that carries a policy.
+pub const POLICY_BYTES_MAX: usize = 4 * KIB;
+
 /// Default of `max_streams`: event streams open at one time.
 pub const STREAMS_DEFAULT: usize = 100_000;
 /// Threads that read from disk.

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use broker::units::{self, Plain, show_bytes, show_duration};
 use event_log::limits;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
@@ -17,7 +18,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use crate::WrongUsage;
 use crate::cli::ServeArgs;
 use crate::telemetry::LogFormat;
-use crate::values::{self, Plain, show_bytes, show_duration, within};
+use crate::values::{self, within};
 
 /// What the daemon runs with.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) retry: Duration,
     pub(crate) idempotency_window: Duration,
     pub(crate) retention_interval: Duration,
+    pub(crate) tombstone_retention: Duration,
     pub(crate) data_bytes_max: usize,
     pub(crate) batch_bytes_max: usize,
     pub(crate) batch_events_max: usize,
@@ -44,13 +46,14 @@ pub(crate) struct Config {
 }
 
 /// A key, its default, and what it means.
-pub(crate) const KEYS: [(&str, &str, &str); 17] = [
+pub(crate) const KEYS: [(&str, &str, &str); 18] = [
     ("listen", "127.0.0.1:8080", "address and port; port 0 picks a free one"),
     ("data", "./perennial-data", "directory of the log, made if it is not there"),
     ("heartbeat", "15s", "a stream without a byte for so long gets a comment line"),
     ("retry", "2s", "how long clients wait before they come back (plain number: milliseconds)"),
     ("idempotency_window", "24h", "how long a retried publish is recognised"),
     ("retention_interval", "10s", "how often policies are carried out"),
+    ("tombstone_retention", "24h", "how long the tombstone of a key stays where a policy compacts"),
     ("max_data", "256KiB", "most data of one event"),
     ("max_batch", "16MiB", "most bytes of one batch"),
     ("max_batch_events", "10000", "most events of one batch"),
@@ -198,18 +201,18 @@ impl Settings {
     fn duration(&self, key: &str, least: &str, most: &str) -> Result<Duration, WrongUsage> {
         let plain = if key == "retry" { Plain::Milliseconds } else { Plain::Seconds };
         self.read(key, |text| {
-            let range = values::duration(least, plain)?..=values::duration(most, plain)?;
-            within(values::duration(text, plain)?, range, show_duration)
+            let range = units::duration(least, plain)?..=units::duration(most, plain)?;
+            within(units::duration(text, plain)?, range, show_duration)
         })
     }
 
     fn size(&self, key: &str, least: u64, most: usize) -> Result<usize, WrongUsage> {
-        let size = self.read(key, |text| within(values::bytes(text)?, least..=most as u64, show_bytes))?;
+        let size = self.read(key, |text| within(units::bytes(text)?, least..=most as u64, show_bytes))?;
         Ok(usize::try_from(size).unwrap_or(most))
     }
 
     fn count(&self, key: &str, least: u64, most: usize) -> Result<usize, WrongUsage> {
-        let count = self.read(key, |text| within(values::count(text)?, least..=most as u64, |n| n))?;
+        let count = self.read(key, |text| within(units::count(text)?, least..=most as u64, |n| n))?;
         Ok(usize::try_from(count).unwrap_or(most))
     }
 
@@ -222,10 +225,11 @@ impl Settings {
             retry: self.duration("retry", "1ms", "1h")?,
             idempotency_window: self.duration("idempotency_window", "1ms", "366d")?,
             retention_interval: self.duration("retention_interval", "10ms", "1m")?,
+            tombstone_retention: self.duration("tombstone_retention", "0ms", "366d")?,
             data_bytes_max: self.size("max_data", 1, limits::DATA_BYTES_CEILING)?,
             batch_bytes_max: self.size("max_batch", 1, limits::BATCH_BYTES_CEILING)?,
             batch_events_max: self.count("max_batch_events", 1, 1_000_000)?,
-            free_disk_bytes_min: self.read("min_free_disk", values::bytes)?,
+            free_disk_bytes_min: self.read("min_free_disk", units::bytes)?,
             allowed_origins: self.read("allowed_origins", values::origins)?,
             streams_max: self.count("max_streams", 1, 10_000_000)?,
             workers: self.count("workers", 0, 1_024)?,

@@ -135,7 +135,7 @@ impl Recording {
         let (mut count, mut earliest) = (16, None);
         loop {
             let from = reader.seek(Seek::Last(count)).await?;
-            if earliest == Some(from) {
+            if earliest == Some(from.position) {
                 return Ok(Played { row: 0, after: Position::ORIGIN });
             }
             let (mut cursor, mut newest) = (from, None);
@@ -154,7 +154,7 @@ impl Recording {
             if let Some(newest) = newest {
                 return Ok(newest);
             }
-            (count, earliest) = (count * 16, Some(from));
+            (count, earliest) = (count * 16, Some(from.position));
         }
     }
 

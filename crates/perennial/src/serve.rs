@@ -8,11 +8,13 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::process;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use broker::Broker;
 use broker_http::Options;
+use event_log::SystemClock;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -51,7 +53,12 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let Engine { log, writable, failed } = engine;
-    let broker = Broker::start(log).context("the broker cannot be started")?;
+    let retention = broker::Options {
+        retention_interval: config.retention_interval,
+        tombstone_retention: config.tombstone_retention,
+    };
+    let broker =
+        Broker::start(log, Arc::new(SystemClock), retention).context("the broker cannot be started")?;
     let shutdown = CancellationToken::new();
     let address = listener.local_addr()?;
     let mut options = options(config, with_demo);

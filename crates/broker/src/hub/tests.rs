@@ -112,3 +112,23 @@ fn events_that_nobody_follows_are_not_kept() {
     route(&hub, &["b"; 100], 1);
     assert!(hub.state.read().ring.events.is_empty());
 }
+
+#[test]
+fn what_was_forgotten_is_read_from_the_log_and_what_comes_after_it_is_not() {
+    let hub = Arc::new(Hub::new(Position::ORIGIN));
+    let one = hub.follow(&filter(&["a"]));
+    let other = hub.follow(&filter(&["b"]));
+    route(&hub, &["a", "b", "a", "a"], 1);
+    hub.forget_through(Position::new(3));
+    assert!(is_behind(&one, 0) && is_behind(&one, 2));
+    assert_eq!(found(&one, 3), [4]);
+    assert!(is_behind(&other, 1));
+    assert!(found(&other, 2).is_empty(), "nothing of its own was forgotten");
+    hub.forget_through(Position::new(1));
+    assert!(is_behind(&one, 2), "it is not remembered again");
+    // A page that was read before the removal and is routed after it.
+    hub.forget_through(Position::new(6));
+    route(&hub, &["a", "a", "a"], 5);
+    assert!(is_behind(&one, 4) && is_behind(&one, 5));
+    assert_eq!(found(&one, 6), [7]);
+}

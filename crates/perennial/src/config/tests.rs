@@ -30,6 +30,11 @@ fn the_defaults_are_those_of_the_limits() {
     assert_eq!(config.data, Path::new("./perennial-data"));
     assert_eq!((config.heartbeat, config.retry), (Duration::from_secs(15), Duration::from_secs(2)));
     assert_eq!(config.idempotency_window.as_micros(), u128::from(limits::IDEMPOTENCY_WINDOW_MICROS_DEFAULT));
+    let retention = broker::Options {
+        retention_interval: config.retention_interval,
+        tombstone_retention: config.tombstone_retention,
+    };
+    assert_eq!(retention, broker::Options::default());
     assert_eq!(config.data_bytes_max, limits::DATA_BYTES_DEFAULT);
     assert_eq!(config.batch_bytes_max, limits::BATCH_BYTES_DEFAULT);
     assert_eq!(config.batch_events_max, limits::BATCH_EVENTS_DEFAULT);
@@ -104,6 +109,7 @@ fn a_bad_value_is_refused_with_where_it_stands_and_what_would_be_right() {
     for (flag, expected) in [
         ("heartbeat=soon", "--set heartbeat: heartbeat: \"soon\" is not a duration"),
         ("heartbeat=2h", "2h is out of range; it may be 10ms to 1h"),
+        ("tombstone_retention=367d", "it may be 0ms to 366d"),
         ("retry=0", "it may be 1ms to 1h"),
         ("max_data=17MiB", "17MiB is out of range; it may be 1 to 16MiB"),
         ("max_batch=1GiB", "it may be 1 to 64MiB"),

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use event_log::memory::MemoryLog;
-use event_log::{Event, EventLog, SystemClock};
+use event_log::{Cursor, Event, EventLog, SystemClock};
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn broker() -> Broker {
     let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(Arc::new(SystemClock), Duration::from_secs(60)));
-    Broker::start(log).unwrap()
+    Broker::start(log, Arc::new(SystemClock), broker::Options::default()).unwrap()
 }
 
 async fn publish(broker: &Broker, event: NewEvent) -> Position {
@@ -20,7 +20,7 @@ async fn publish(broker: &Broker, event: NewEvent) -> Position {
 
 async fn all(broker: &Broker) -> Vec<Arc<Event>> {
     let mut reader = broker.log().reader(Arc::new(Filter::everything()));
-    reader.read(Position::ORIGIN, PageLimit { events: 10_000, bytes: 1 << 30 }).await.unwrap().events
+    reader.read(Cursor::default(), PageLimit { events: 10_000, bytes: 1 << 30 }).await.unwrap().events
 }
 
 fn foreign(data: &str) -> NewEvent {

@@ -1,63 +1,16 @@
 //! Subscriptions on the in-memory model: every matching event once, in order, whatever happens around them.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
-
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, Gap, GapReason, OnGap, Opened, Start, Step, Subscription};
-use event_log::contract::{WINDOW, clock, event, filter};
-use event_log::memory::MemoryLog;
+use crate::support::{Wrapped, broker, cursor, memory, publish, read, start, subscribe, until_live};
+use broker::{Broker, Gap, GapReason, OnGap, Opened, Start, Step};
+use event_log::contract::filter;
 use event_log::{
-    AppendError, Batch, Bounds, Epoch, EventId, EventLog, Filter, LogReader, Page, PageLimit, Pattern,
-    Position, ReadError, Receipt, Seek, TailWatch, Topic, TopicStats,
+    Cursor, Epoch, EventId, Filter, LogReader, Page, PageLimit, Position, ReadError, Resumed, Seek,
 };
 use futures_util::future::BoxFuture;
-
-fn broker() -> Broker {
-    let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(clock(), WINDOW));
-    Broker::start(log).unwrap()
-}
-
-async fn publish(broker: &Broker, topic: &str, data: &str) -> Position {
-    broker.publish(Batch::new(vec![event(topic, data)])).await.unwrap().events[0].position
-}
-
-async fn subscribe(broker: &Broker, filter: Filter, start: Start) -> (Opened, Subscription) {
-    let filter = Arc::new(filter);
-    let opened = broker.open(&filter, &start, OnGap::Earliest).await.unwrap();
-    let subscription = broker.subscribe(filter, &opened);
-    (opened, subscription)
-}
-
-/// Reads until the subscription is live, or a number of events have come.
-async fn read(subscription: &mut Subscription, count: usize) -> Vec<String> {
-    let mut all = Vec::new();
-    while all.len() < count {
-        match subscription.next().await.unwrap() {
-            Step::Events(events) => {
-                all.extend(events.iter().map(|(event, _)| event.data.as_str().to_owned()))
-            }
-            Step::Live(_) => {}
-            Step::Ended => break,
-        }
-    }
-    all
-}
-
-async fn until_live(subscription: &mut Subscription) -> (Vec<String>, Position) {
-    let mut all = Vec::new();
-    loop {
-        match subscription.next().await.unwrap() {
-            Step::Events(events) => {
-                all.extend(events.iter().map(|(event, _)| event.data.as_str().to_owned()))
-            }
-            Step::Live(head) => return (all, head),
-            Step::Ended => panic!("ended"),
-        }
-    }
-}
 
 #[tokio::test]
 async fn history_then_live_then_what_happens_next() {
@@ -79,7 +32,7 @@ async fn the_cursor_of_an_idle_subscription_moves_past_what_does_not_match() {
     until_live(&mut subscription).await;
     let head = publish(&broker, "b", "1").await;
     tokio::time::timeout(Duration::from_secs(5), async {
-        while subscription.settle() < head {
+        while subscription.settle().position < head {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
@@ -122,7 +75,6 @@ async fn an_id_that_says_nothing_about_this_log_is_a_gap() {
     let gap = |reason, requested: &str| {
         Some(Gap { reason, requested: requested.to_owned(), resumed_after: first.just_before() })
     };
-    let cursor = |text: &str| Start::Cursor(text.as_bytes().to_vec());
     let wanted = Arc::new(filter(&["a"]));
     let cases = [
         (cursor(&epochs.id(newer).to_string()), gap(GapReason::Ahead, &epochs.id(newer).to_string())),
@@ -133,9 +85,10 @@ async fn an_id_that_says_nothing_about_this_log_is_a_gap() {
     ];
     for (start, expected) in cases {
         let opened = broker.open(&wanted, &start, OnGap::Earliest).await.unwrap();
-        assert_eq!(opened, Opened { gap: expected, from: first.just_before(), head });
+        let from = Cursor { position: first.just_before(), removals: broker.log().removals() };
+        assert_eq!(opened, Opened { gap: expected, from, head });
         let at_head = broker.open(&wanted, &start, OnGap::Latest).await.unwrap();
-        assert_eq!((at_head.from, at_head.gap.unwrap().resumed_after), (head, head));
+        assert_eq!((at_head.from.position, at_head.gap.unwrap().resumed_after), (head, head));
     }
     for good in [cursor(&epochs.id(head).to_string()), cursor("0"), cursor(&head.to_string())] {
         assert_eq!(broker.open(&wanted, &good, OnGap::Earliest).await.unwrap().gap, None);
@@ -189,16 +142,16 @@ async fn every_ledger_is_exact_while_readers_come_and_go() {
 
 async fn follow_with_cuts(broker: &Broker, wanted: Filter, reader: usize) -> Vec<String> {
     let mut ledger: Vec<String> = Vec::new();
-    let mut cursor = Position::ORIGIN;
+    let mut place = Position::ORIGIN;
     for round in 0.. {
-        let start = Start::Cursor(broker.epochs().id(cursor).to_string().into_bytes());
+        let start = cursor(&broker.epochs().id(place).to_string());
         let (opened, mut subscription) = subscribe(broker, wanted.clone(), start).await;
         assert_eq!(opened.gap, None);
         for _ in 0..(reader + round) % 7 + 1 {
             if let Step::Events(events) = subscription.next().await.unwrap() {
                 ledger.extend(events.iter().map(|(event, _)| event.data.as_str().to_owned()));
             }
-            cursor = subscription.cursor();
+            place = subscription.cursor().position;
             if let Some(end) = ledger.iter().position(|data| data == "end") {
                 ledger.truncate(end + 1);
                 return ledger;
@@ -208,63 +161,36 @@ async fn follow_with_cuts(broker: &Broker, wanted: Filter, reader: usize) -> Vec
     unreachable!("the rounds do not end")
 }
 
-/// A log whose reads take a while, as from a busy disk, and are lost when nobody waits for them.
-struct SlowReads(Arc<dyn EventLog>);
-
+/// A reader whose reads take a while, as from a busy disk, and are lost when nobody waits for them.
 struct SlowReader(Box<dyn LogReader>);
 
 impl LogReader for SlowReader {
-    fn read(&mut self, after: Position, limit: PageLimit) -> BoxFuture<'_, Result<Page, ReadError>> {
+    fn read(&mut self, after: Cursor, limit: PageLimit) -> BoxFuture<'_, Result<Page, ReadError>> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(50)).await;
             self.0.read(after, limit).await
         })
     }
 
-    fn seek(&mut self, to: Seek) -> BoxFuture<'_, Result<Position, ReadError>> {
+    fn resume(&mut self, cursor: Cursor) -> BoxFuture<'_, Result<Resumed, ReadError>> {
+        self.0.resume(cursor)
+    }
+
+    fn seek(&mut self, to: Seek) -> BoxFuture<'_, Result<Cursor, ReadError>> {
         self.0.seek(to)
-    }
-}
-
-impl EventLog for SlowReads {
-    fn append(&self, batch: Batch) -> BoxFuture<'static, Result<Receipt, AppendError>> {
-        self.0.append(batch)
-    }
-
-    fn reader(&self, filter: Arc<Filter>) -> Box<dyn LogReader> {
-        match filter.patterns().is_empty() {
-            // The feeder's; it has no runtime to sleep on.
-            true => self.0.reader(filter),
-            false => Box::new(SlowReader(self.0.reader(filter))),
-        }
-    }
-
-    fn tail(&self) -> TailWatch {
-        self.0.tail()
-    }
-
-    fn bounds(&self) -> Bounds {
-        self.0.bounds()
-    }
-
-    fn topics(&self, pattern: Option<&Pattern>) -> Vec<TopicStats> {
-        self.0.topics(pattern)
-    }
-
-    fn topic(&self, topic: &Topic) -> Option<TopicStats> {
-        self.0.topic(topic)
-    }
-
-    fn close(&self) -> BoxFuture<'static, ()> {
-        self.0.close()
     }
 }
 
 /// Found with a heartbeat that was shorter than a read: each heartbeat threw the read away, and replay never went on.
 #[tokio::test]
 async fn a_read_that_outlasts_the_wait_for_it_is_not_begun_anew() {
-    let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(clock(), WINDOW));
-    let broker = Broker::start(Arc::new(SlowReads(log))).unwrap();
+    // Only the test's own: the broker's threads have no runtime to sleep on.
+    let is_slow = |wanted: &Filter| *wanted == filter(&["a"]);
+    let slow = Wrapped::readers(memory(), move |wanted, reader| match is_slow(wanted) {
+        true => Box::new(SlowReader(reader)),
+        false => reader,
+    });
+    let broker = start(Arc::new(slow));
     let (_, mut first) = subscribe(&broker, filter(&["a"]), Start::Latest).await;
     for n in 0..3 {
         publish(&broker, "a", &n.to_string()).await;

@@ -1,0 +1,201 @@
+//! Making a log of an archive: the same places, times and identities, in a directory that holds none yet.
+//!
+//! Chunks are written as the events come. A mark in the directory says that the import is not complete, and no log opens
+//! while it is there; it goes when everything was read back once. A new epoch begins behind the archive's head, and the
+//! old ones are remembered, so that a reader's old cursor goes on where the copy stands for the original.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use event_log::{
+    ArchivedKey, ArchivedTopic, Clock, Epoch, Epochs, Event, EventLog, Item, Position, ReadError, Timestamp,
+};
+
+use crate::chunk::ChunkWriter;
+use crate::rows::{self, IdempotencyRow, RemovalRow};
+use crate::store::{Store, Writes};
+use crate::{OpenError, SledLog, SledOptions, directory, keys};
+
+/// Bytes of rows that are written at once.
+const WRITTEN_AT_ONCE: usize = 1 << 20;
+
+/// What was imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Imported {
+    /// The epoch that begins behind it.
+    pub epoch: Epoch,
+    /// The newest place.
+    pub head: Position,
+    /// Events that are kept.
+    pub events: u64,
+}
+
+/// Why an archive cannot be imported. The directory is of no use then, and says so when it is opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The items are not those of a whole archive in order.
+    #[error("this is not a whole archive: {0}")]
+    Malformed(String),
+    /// The store failed, or the log does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store cannot be written.
+    #[error("the log cannot be written: {0}")]
+    Write(#[from] ReadError),
+}
+
+/// An import that is under way.
+pub struct Importer {
+    options: SledOptions,
+    clock: Arc<dyn Clock>,
+    store: Store,
+    lock: directory::Lock,
+    epochs: Option<Epochs>,
+    chunks: ChunkWriter,
+    writes: Writes,
+    pending: usize,
+    events: u64,
+    last: Position,
+    last_time: Timestamp,
+    end: Option<(Position, u64)>,
+}
+
+impl Importer {
+    /// Begins an import into a directory, which is made if it is not there and must hold no log.
+    pub fn begin(options: SledOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let lock = directory::take(&options.directory)?;
+        let data = &options.directory;
+        if mark(data).exists() || data.join("sled").exists() || data.join("witness").exists() {
+            return Err(OpenError::NotEmpty { directory: data.clone() });
+        }
+        let marked = fs::write(mark(data), b"").and_then(|()| directory::sync(data));
+        marked.map_err(|error| OpenError::io("begin an import in", data, error))?;
+        let store = Store::open(data, options.cache_bytes, None)?;
+        Ok(Importer {
+            options,
+            clock,
+            store,
+            lock,
+            epochs: None,
+            chunks: ChunkWriter::packing(),
+            writes: Writes::default(),
+            pending: 0,
+            events: 0,
+            last: Position::ORIGIN,
+            last_time: Timestamp::default(),
+            end: None,
+        })
+    }
+
+    /// Takes the next item of the archive.
+    pub fn push(&mut self, item: Item) -> Result<(), ImportError> {
+        match (item, &self.epochs, self.end) {
+            (Item::Start { epochs }, None, None) => {
+                let epochs = Epochs::from_starts(epochs);
+                self.epochs = Some(epochs.ok_or_else(|| malformed("its epochs are out of order"))?);
+            }
+            (_, None, _) => return Err(malformed("it does not begin with its epochs")),
+            (_, _, Some(_)) => return Err(malformed("something follows its end")),
+            (Item::Start { .. }, Some(_), _) => return Err(malformed("it begins twice")),
+            (Item::Event(event), ..) => self.event(&event)?,
+            (Item::Topic(topic), ..) => self.topic(topic)?,
+            (Item::Key(key), ..) => self.key(key),
+            (Item::End { head, events, .. }, ..) => self.end = Some((head, events)),
+        }
+        if self.pending >= WRITTEN_AT_ONCE { self.write() } else { Ok(()) }
+    }
+
+    fn event(&mut self, event: &Event) -> Result<(), ImportError> {
+        if event.position <= self.last || event.time < self.last_time {
+            let what =
+                format!("the event at {} does not come after the one at {}", event.position, self.last);
+            return Err(ImportError::Malformed(what));
+        }
+        (self.last, self.last_time) = (event.position, event.time);
+        self.events += 1;
+        self.pending += event.weight() + 128;
+        self.chunks.push(event, None);
+        Ok(())
+    }
+
+    fn topic(&mut self, topic: ArchivedTopic) -> Result<(), ImportError> {
+        let ArchivedTopic { topic, last, removed_through, missing_through } = topic;
+        if removed_through > missing_through || missing_through > last {
+            return Err(ImportError::Malformed(format!("what was removed of topic {topic} is out of order")));
+        }
+        if missing_through > Position::ORIGIN {
+            let key = keys::removal(&topic);
+            let row = RemovalRow { topic, last, removed_through, missing_through };
+            self.put(&key, &row.encode());
+        }
+        Ok(())
+    }
+
+    fn key(&mut self, key: ArchivedKey) {
+        let ArchivedKey { key, content, position, time, uuid } = key;
+        let row = IdempotencyRow { position, time, uuid, content };
+        self.put(&keys::idempotency(&key), &row.encode());
+        self.writes.put(&keys::expiry(time, &key), Vec::new());
+    }
+
+    fn put(&mut self, key: &[u8], body: &[u8]) {
+        self.pending += body.len() + 64;
+        self.writes.put_sealed(key, body);
+    }
+
+    fn write(&mut self) -> Result<(), ImportError> {
+        let mut writes = std::mem::take(&mut self.writes);
+        let chunks = std::mem::replace(&mut self.chunks, ChunkWriter::packing());
+        chunks.finish().into_iter().for_each(|(key, value)| writes.put(&key, value));
+        self.pending = 0;
+        Ok(self.store.write(writes)?)
+    }
+
+    /// Ends the import: everything is read back and put into the index once. Takes as long as the log is large.
+    pub fn finish(mut self) -> Result<Imported, ImportError> {
+        let Some((head, events)) = self.end else { return Err(malformed("it ends too early")) };
+        if events != self.events {
+            let what = format!("it promises {events} events, and {} came", self.events);
+            return Err(ImportError::Malformed(what));
+        }
+        let epochs = self.epochs.as_ref().map(rows::encode_epochs).unwrap_or_default();
+        self.put(&keys::EPOCHS, &epochs);
+        self.write()?;
+        let Importer { options, clock, store, lock, .. } = self;
+        drop(store);
+        let data = options.directory.clone();
+        // A new epoch begins behind the head, as when an older copy is put back.
+        let options = SledOptions { restored: true, ..options };
+        let log = SledLog::open_locked(options, clock, lock)?;
+        let bounds = log.bounds();
+        if bounds.head != head {
+            return Err(ImportError::Malformed(format!(
+                "its head is {head}, and its events end at {}",
+                bounds.head
+            )));
+        }
+        let unmarked = fs::remove_file(mark(&data)).and_then(|()| directory::sync(&data));
+        unmarked.map_err(|error| OpenError::io("end the import in", &data, error))?;
+        Ok(Imported { epoch: bounds.epochs.current(), head, events: bounds.events })
+    }
+}
+
+fn malformed(what: &str) -> ImportError {
+    ImportError::Malformed(what.to_owned())
+}
+
+/// The file that says that an import into a directory is not complete.
+fn mark(data: &Path) -> PathBuf {
+    data.join("importing")
+}
+
+/// Refuses a directory whose import was not completed.
+pub(crate) fn refuse_incomplete(data: &Path) -> Result<(), OpenError> {
+    match mark(data).try_exists() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(OpenError::HalfImported { directory: data.to_owned() }),
+        Err(error) => Err(OpenError::io("look into", data, io::Error::other(error))),
+    }
+}

@@ -1,0 +1,173 @@
+//! A log that was exported and imported is as good as the original.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests stop where they cannot go on, as tests do")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use event_log::contract::{WINDOW, clock, event, everything, filter, keyed, read_from, remove_all, trim};
+use event_log::{
+    Batch, Clock, Cursor, EventLog, EventType, Item, Keep, Key, ManualClock, NewEvent, PageLimit, Position,
+    Removal, Timestamp, Topic,
+};
+use event_log_sled::{ImportError, Imported, Importer, OpenError, SledLog, SledOptions};
+use futures_executor::block_on;
+
+const LIMIT: PageLimit = PageLimit { events: 500, bytes: 1 << 20 };
+
+struct Place {
+    directory: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Place { directory: tempfile::tempdir().unwrap(), clock: clock() }
+    }
+
+    fn options(&self, name: &str) -> SledOptions {
+        SledOptions {
+            idempotency_window: WINDOW,
+            free_disk_bytes_min: 0,
+            checkpoint_events: 100,
+            ..SledOptions::new(self.directory.path().join(name))
+        }
+    }
+
+    fn open(&self, name: &str) -> Result<SledLog, OpenError> {
+        SledLog::open(self.options(name), Arc::<ManualClock>::clone(&self.clock))
+    }
+
+    fn import(&self, name: &str, items: &[Item]) -> Result<Imported, ImportError> {
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
+        let mut importer = Importer::begin(self.options(name), clock)?;
+        items.iter().try_for_each(|item| importer.push(item.clone()))?;
+        importer.finish()
+    }
+}
+
+fn append(log: &SledLog, events: Vec<NewEvent>) {
+    block_on(log.append(Batch::new(events))).unwrap();
+}
+
+fn archive(log: &SledLog) -> Vec<Item> {
+    let (mut archive, mut items) = (log.archive(), Vec::new());
+    loop {
+        let next = block_on(archive.next()).unwrap();
+        if next.is_empty() {
+            return items;
+        }
+        items.extend(next);
+    }
+}
+
+/// A log with everything that can be lost on the way.
+fn original(place: &Place) -> SledLog {
+    let log = place.open("original").unwrap();
+    for n in 0..900 {
+        let key = Some(Key::parse(format!("k{}", n % 40)).unwrap());
+        let event_type = (n % 90 == 0).then(EventType::delete);
+        let state = NewEvent { key, event_type, ..event("states", &n.to_string()) };
+        append(&log, vec![state, event("log", &n.to_string()), event("$broker.x", "{}")]);
+    }
+    append(&log, vec![keyed(event("gone", "once"), "key"), event("empty", &"é".repeat(100_000))]);
+    remove_all(&log, &[trim("log", Keep { events: Some(100), ..Keep::default() })]);
+    remove_all(&log, &[trim("gone", Keep { events: Some(0), ..Keep::default() })]);
+    let topic = Topic::parse("states").unwrap();
+    remove_all(&log, &[Removal::Superseded { topic, tombstones_before: Timestamp::default() }]);
+    log
+}
+
+#[test]
+fn a_copy_has_the_same_events_topics_keys_and_gaps_under_a_new_epoch() {
+    let place = Place::new();
+    let log = original(&place);
+    let items = archive(&log);
+    assert!(matches!(items[0], Item::Start { .. }) && matches!(items[items.len() - 1], Item::End { .. }));
+    let imported = place.import("copy", &items).unwrap();
+    let copy = place.open("copy").unwrap();
+    let (bounds, of_copy) = (log.bounds(), copy.bounds());
+    assert_eq!((imported.head, imported.events), (bounds.head, bounds.events));
+    assert_eq!((of_copy.head, of_copy.events, of_copy.bytes), (bounds.head, bounds.events, bounds.bytes));
+    assert_eq!(everything(&copy), everything(&log));
+    assert_eq!(copy.topics(None), log.topics(None));
+    assert_ne!(of_copy.epochs.current(), bounds.epochs.current());
+    assert_eq!(of_copy.epochs.valid_through(bounds.epochs.current()), Some(Some(bounds.head)));
+    for wanted in [&["log"][..], &["states"], &["gone", "empty"], &["**"]] {
+        for after in [0, 30, 2_000, bounds.head.get()] {
+            let read =
+                |log: &SledLog| read_from(log, filter(wanted), Cursor::resumed(Position::new(after)), LIMIT);
+            assert_eq!(read(&copy), read(&log), "{wanted:?} after {after}");
+        }
+    }
+    let retry = || Batch::new(vec![keyed(event("gone", "once"), "key")]);
+    let (of_log, of_copy) = (block_on(log.append(retry())), block_on(copy.append(retry())));
+    let (of_log, of_copy) = (of_log.unwrap().events[0], of_copy.unwrap().events[0]);
+    assert!(of_copy.duplicate && of_copy.position == of_log.position && of_copy.uuid == of_log.uuid);
+    copy.verify().unwrap();
+    // And a copy of the copy knows all three histories.
+    place.import("second", &archive(&copy)).unwrap();
+    assert_eq!(place.open("second").unwrap().bounds().epochs.starts().len(), 3);
+}
+
+#[test]
+fn an_archive_is_whole_while_publishing_and_removing_go_on() {
+    let place = Place::new();
+    let log = original(&place);
+    let is_done = AtomicBool::new(false);
+    let items = std::thread::scope(|scope| {
+        let (log, is_done) = (&log, &is_done);
+        scope.spawn(move || {
+            for n in 0.. {
+                if is_done.load(Ordering::SeqCst) {
+                    return;
+                }
+                append(log, (0..20).map(|m| event("busy", &format!("{n}.{m}"))).collect());
+                remove_all(log, &[trim("busy", Keep { events: Some(500), ..Keep::default() })]);
+            }
+        });
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let items = archive(log);
+        is_done.store(true, Ordering::SeqCst);
+        items
+    });
+    place.import("copy", &items).unwrap();
+    let copy = place.open("copy").unwrap();
+    copy.verify().unwrap();
+    let busy = |log: &SledLog| read_from(log, filter(&["busy"]), Cursor::resumed(Position::ORIGIN), LIMIT).0;
+    let (of_copy, of_log) = (busy(&copy), busy(&log));
+    assert!(of_copy.len() >= 500, "{}", of_copy.len());
+    let number = |text: &str| {
+        let (n, m) = text.split_once('.').unwrap();
+        n.parse::<u64>().unwrap() * 20 + m.parse::<u64>().unwrap()
+    };
+    let numbers: Vec<u64> = of_copy.iter().map(|event| number(event.data.as_str())).collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "nothing is missing in the middle");
+    let overlap = of_copy.iter().filter(|event| of_log.iter().any(|other| other.position == event.position));
+    assert!(overlap.into_iter().all(|event| of_log.contains(event)), "what both have is the same");
+}
+
+#[test]
+fn what_is_not_a_whole_archive_leaves_a_directory_that_says_so() {
+    let place = Place::new();
+    let items = archive(&original(&place));
+    let mut cases: Vec<(&str, Vec<Item>)> = vec![
+        ("no end", items[..items.len() - 1].to_vec()),
+        ("no start", items[1..].to_vec()),
+        ("twice", [&items[..], &items[..]].concat()),
+        ("empty", Vec::new()),
+    ];
+    let mut short = items.clone();
+    short.remove(5);
+    cases.push(("an event is missing", short));
+    let mut swapped = items.clone();
+    swapped.swap(5, 6);
+    cases.push(("out of order", swapped));
+    for (name, items) in cases {
+        let refused = place.import(name, &items).unwrap_err();
+        assert!(matches!(refused, ImportError::Malformed(_)), "{name}: {refused}");
+        assert!(matches!(place.open(name), Err(OpenError::HalfImported { .. })), "{name}");
+        assert!(matches!(place.import(name, &items), Err(ImportError::Open(OpenError::NotEmpty { .. }))));
+    }
+    assert!(matches!(place.import("original", &[]), Err(ImportError::Open(_))), "it is open");
+}
