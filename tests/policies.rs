@@ -103,7 +103,7 @@ fn a_policy_that_is_not_understood_is_refused_and_changes_nothing() {
         broker.send(&put("t", "", policy)).problem(400);
         broker.send(&put("t", "?dry_run=true", policy)).problem(400);
     }
-    broker.send(&put("t", "", b"{\"compact\":\"\xff\"}")).problem(400);
+    broker.send(&put("t", "", b"{\"compact\":\"\xff\"}")).problem(422);
     for query in ["?dry_run=perhaps", "?dryrun=true", "?dry_run=true&dry_run=true"] {
         broker.send(&put("t", query, "{}")).problem(400);
         broker.send(&Request::new("DELETE", &format!("/v1/policies/t{query}"))).problem(400);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::envelope::sequence;
-use crate::harness::history::weight;
+use crate::harness::heavy;
+use crate::harness::history::{WITHIN, weight};
 use crate::harness::{Broker, Reader, Request, escape, shapes};
 
 /// Publishes in turn to several topics and returns the ids of each.
@@ -255,13 +256,15 @@ fn a_large_backlog_goes_in_steps_while_others_publish_and_read() {
 #[test]
 fn the_status_tells_of_the_disk_and_of_what_is_kept() {
     let broker = Broker::quick();
-    broker.publish_batch(
-        (0..500)
-            .map(|_| json!({ "topic": "t", "data": "x".repeat(4_000) }).to_string() + "\n")
-            .collect::<String>(),
-    );
-    let full = broker.json("/v1/status");
-    assert!(full["bytes_on_disk"].as_u64() > Some(100_000), "{full}");
+    let mut numbers = heavy::Numbers::from_seed(7);
+    // No two texts are alike, so that nothing is saved by compressing them.
+    let mut text = || (0..250).map(|_| format!("{:016x}", numbers.below(u64::MAX))).collect::<String>();
+    let lines = (0..500).map(|_| json!({ "topic": "t", "data": text() }).to_string() + "\n");
+    broker.publish_batch(lines.collect::<String>());
+    // The disk is looked at now and then, and the engine writes behind.
+    heavy::eventually("the status tells of two megabytes on disk", WITHIN, || {
+        broker.json("/v1/status")["bytes_on_disk"].as_u64() > Some(2_000_000)
+    });
     broker.put_policy("t", r#"{"max_events":1}"#);
     broker.until_kept("t", 1);
     let status = broker.json("/v1/status");
@@ -279,9 +282,7 @@ fn each_event_goes_in_its_own_time() {
     let late = broker.publish("t", "late");
     let until_gone = |id: &str| {
         let target = format!("/v1/events/{}", escape(id));
-        crate::harness::heavy::eventually("it is gone", crate::harness::history::WITHIN, || {
-            broker.get(&target).status == 410
-        });
+        heavy::eventually("it is gone", WITHIN, || broker.get(&target).status == 410);
     };
     until_gone(&early);
     until_gone(&late);
