@@ -35,6 +35,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::heavy::Numbers;
+use harness::stream::sequence;
 use harness::{Broker, Request, escape};
 use lanes::{END_TOPIC, Feed, LANES};
 use load::{Run, locked};
@@ -203,10 +204,21 @@ fn course(
             broker.put_policy(changed.topic, policy);
         }
         samples.take(broker, run, began.elapsed().as_secs_f64(), is_kill);
-        let passed = settled.iter().map(|settled| settled.load(Ordering::SeqCst)).min().unwrap_or(0);
-        run.lanes.iter().for_each(|lane| locked(lane).forget_through(passed));
+        forget(broker, run, settled);
     }
     kills
+}
+
+/// Lets the lanes forget what nobody will ask of: what all readers have passed, and what a reader that begins at the
+/// earliest cannot be given any more.
+fn forget(broker: &Broker, run: &Run, settled: &[AtomicU64]) {
+    let passed = settled.iter().map(|settled| settled.load(Ordering::SeqCst)).min().unwrap_or(0);
+    let listed = broker.json("/v1/topics?pattern=soak.**");
+    for told in listed["topics"].as_array().expect("topics") {
+        let Some(lane) = LANES.iter().position(|lane| told["topic"] == lane.topic) else { continue };
+        let first = told["first_id"].as_str().map_or(u64::MAX, |id| sequence(id.as_bytes()));
+        locked(&run.lanes[lane]).forget_through(passed.min(first - 1));
+    }
 }
 
 /// Writes the results and says them.

@@ -127,6 +127,8 @@ impl Reader<'_> {
     fn connect(&mut self, stay: Duration) -> Result<Left, String> {
         if self.habit.is_forgetful {
             (self.ledger, self.cursor) = (None, None);
+            // Nothing may be forgotten until it is known where it begins.
+            self.settled.store(0, Ordering::SeqCst);
         }
         let topics: String = self.habit.patterns.iter().map(|pattern| format!("topic={pattern}&")).collect();
         let target = format!("/v1/events?{topics}topic={END_TOPIC}&from=earliest");
