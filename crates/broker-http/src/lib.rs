@@ -33,7 +33,11 @@ mod sse;
 mod start;
 mod subscribe;
 
+mod connections;
+mod dry_run;
 mod health;
+mod metrics;
+mod policies;
 mod status;
 mod topics;
 
