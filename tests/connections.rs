@@ -4,8 +4,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use crate::harness::heavy::{self, resident_bytes};
-use crate::harness::{Broker, Reader};
+use crate::harness::{Broker, Reader, escape};
 
 const KIB: usize = 1_024;
 const MIB: u64 = 1_024 * 1_024;
@@ -132,4 +134,101 @@ fn a_long_poll_is_answered_once_the_log_has_passed_its_end() {
     });
     assert_eq!(page.json()["events"].as_array().unwrap().len(), 0);
     assert!(began.elapsed() < Duration::from_secs(50), "it was held though nothing could come any more");
+}
+
+fn listed(broker: &Broker) -> Vec<Value> {
+    let answer = broker.json("/v1/connections");
+    answer["connections"].as_array().unwrap_or_else(|| panic!("{answer}")).clone()
+}
+
+fn close(broker: &Broker, id: &str) -> crate::harness::Response {
+    broker.send(&crate::harness::Request::new("DELETE", &format!("/v1/connections/{}", escape(id))))
+}
+
+#[test]
+fn every_open_stream_is_listed_with_its_place() {
+    let broker = Broker::with(&["--set", "heartbeat=100ms"]);
+    let first = broker.publish("a.x", "1");
+    assert!(listed(&broker).is_empty());
+    let mut one = Reader::open(&broker, "/v1/events?topic=a.*&topic=b.**&from=earliest");
+    let mut other = Reader::resume(&broker, "/v1/topics/c/events", &first);
+    let ids = [&mut one, &mut other].map(|reader| {
+        reader.until("$live").remove(0).json()["connection"].as_str().expect("an id").to_owned()
+    });
+    assert_ne!(ids[0], ids[1]);
+    let streams = listed(&broker);
+    assert_eq!(streams.len(), 2, "{streams:?}");
+    for (id, patterns) in ids.iter().zip([json!(["a.*", "b.**"]), json!(["c"])]) {
+        let told =
+            streams.iter().find(|told| told["id"] == id.as_str()).unwrap_or_else(|| panic!("{streams:?}"));
+        let members: Vec<&str> = told.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(members, ["cursor", "id", "lag", "patterns", "remote", "since", "subject"]);
+        assert_eq!((&told["patterns"], &told["subject"]), (&patterns, &Value::Null), "{told}");
+        assert!(told["remote"].as_str().is_some_and(|remote| remote.contains("127.0.0.1")), "{told}");
+        assert!(told["since"].as_str().is_some_and(|since| since.ends_with('Z')), "{told}");
+        assert_eq!((&told["cursor"], &told["lag"]), (&json!(first), &json!(0)), "{told}");
+    }
+    // A reader that reads nothing that matches moves all the same.
+    let last = broker.publish("elsewhere", "2");
+    heavy::eventually("both cursors are at the head", Duration::from_secs(20), || {
+        listed(&broker).iter().all(|told| told["cursor"] == last.as_str() && told["lag"] == 0)
+    });
+    drop(one);
+    heavy::eventually("one is left", Duration::from_secs(20), || listed(&broker).len() == 1);
+    assert_eq!(listed(&broker)[0]["id"], ids[1].as_str());
+}
+
+#[test]
+fn the_lag_of_a_stalled_reader_is_what_it_has_not_got() {
+    let _turn = heavy::turn();
+    let broker = Broker::start();
+    let mut reader = Reader::open(&broker, "/v1/topics/big/events");
+    reader.until("$live");
+    let data = "x".repeat(100 * KIB);
+    let batch = format!("{{\"topic\":\"big\",\"data\":\"{data}\"}}\n").repeat(100);
+    for _ in 0..6 {
+        broker.publish_batch(&batch);
+    }
+    let ids: Vec<String> = broker.envelopes("topic=big").into_iter().map(|event| event.id).collect();
+    // The kernel's buffers take a part of the 60 MiB; the lag is what is behind the cursor.
+    let mut told = Value::Null;
+    heavy::eventually("it stands still with a lag", Duration::from_secs(60), || {
+        let now = listed(&broker).remove(0);
+        let stands = now["cursor"] == told["cursor"] && now["lag"].as_u64() > Some(0);
+        told = now;
+        std::thread::sleep(Duration::from_millis(300));
+        stands
+    });
+    let cursor = told["cursor"].as_str().unwrap();
+    let seen = ids.iter().position(|id| id == cursor).map_or(0, |at| at + 1);
+    assert_eq!(told["lag"], ids.len() - seen, "{told}");
+    assert_eq!(reader.collect(600).len(), 600);
+    heavy::eventually("nothing is behind it", Duration::from_secs(20), || listed(&broker)[0]["lag"] == 0);
+}
+
+#[test]
+fn a_connection_that_is_ended_is_told_and_may_come_back() {
+    let broker = Broker::start();
+    let mut readers = [(); 2].map(|()| Reader::open(&broker, "/v1/topics/t/events"));
+    let ids = readers
+        .each_mut()
+        .map(|reader| reader.until("$live").remove(0).json()["connection"].as_str().unwrap().to_owned());
+    let id = broker.publish("t", "x");
+    assert_eq!(readers[0].collect(1)[0].id, id);
+    let response = close(&broker, &ids[0]);
+    assert_eq!((response.status, &response.json()["id"]), (200, &json!(ids[0])), "{response}");
+    let rest = readers[0].rest();
+    assert_eq!((rest.len(), rest[0].kind.as_str()), (1, "$closing"), "{rest:?}");
+    assert_eq!((&rest[0].json()["reason"], &rest[0].id), (&json!("ended"), &id));
+    assert!(rest[0].retry.is_some_and(|retry| (500..=5_000).contains(&retry)), "{rest:?}");
+    heavy::eventually("it is not listed", Duration::from_secs(20), || listed(&broker).len() == 1);
+    close(&broker, &ids[0]).problem(404);
+    for unknown in ["0", "absent", "a b", "é"] {
+        close(&broker, unknown).problem(404);
+    }
+    // Nobody else is ended by it.
+    broker.publish("t", "y");
+    assert_eq!(readers[1].collect(2).len(), 2);
+    let mut again = Reader::resume(&broker, "/v1/topics/t/events", &id);
+    assert_eq!(again.collect(1)[0].data, "y");
 }

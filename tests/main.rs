@@ -22,10 +22,16 @@ mod browser;
 mod clients;
 /// The binary's commands, settings and exit codes.
 mod command_line;
+/// Compaction: the newest state of every key stays, and nobody misses one.
+mod compaction;
 /// What connections cost, and when they end.
 mod connections;
+/// What is removed gives its room back: the directory and the memory stay in bounds.
+mod disk;
 /// kill -9 under load, in a loop, against a ledger.
 mod durability;
+/// Crashes between the steps of a trim, a compaction and a purge.
+mod faults;
 /// How data is framed, and envelopes byte for byte.
 mod framing;
 /// The commands `policy` and `purge`.
@@ -38,10 +44,20 @@ mod idempotency;
 mod importing;
 /// Topics, status and health; methods and queries.
 mod limits;
+/// The metrics: their format, and that they agree with what is told elsewhere.
+mod metrics;
+/// Readers that are under way when history is removed: every event once, or a gap in its place.
+mod overtaken;
+/// The same under load, over crashes, with an exact ledger for each reader.
+mod overtaken_under_load;
 /// Pages, long polling and NDJSON, and single events.
 mod pages;
+/// Policies: how they are written, which governs, dry runs, and that the log remembers them.
+mod policies;
 /// One event in: answers, limits, refusals, tombstones, and clients that go away.
 mod publish;
+/// Purging a topic: all that is in it goes before the answer, and never comes back.
+mod purge;
 /// Event streams: the order of blocks, filters, patterns, shapes.
 mod read;
 /// A large log after a crash, and a full disk.
@@ -50,15 +66,21 @@ mod recovery;
 mod replay;
 /// Coming back after a cut at any byte, a restart or a crash.
 mod resume;
+/// Retention: what goes, that it is gone from every reading, and what is told of the rest.
+mod retention;
 /// The end of a broker, asked for.
 mod shutdown;
 /// Readers that do not read.
 mod slow_readers;
+/// The ledgers of the soak, shown to find what is wrong.
+mod soak_ledger;
 /// Where a reading begins, and the gaps that it tells of.
 mod starts;
 /// The command `subscribe`: what it prints, and its cursor file over kill -9.
 mod subscriber;
 /// What `barrier` reads: traces of strace, and the proof that a bad one is found out.
 mod trace;
+/// The gap `trimmed`: who is told that history is gone, and where the reading goes on.
+mod trimmed;
 /// A store of a format that is not known yet.
 mod upgrade;

@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::harness::envelope::sequence;
-use crate::harness::{Broker, Reader, Request, SseEvent, escape};
+use crate::harness::{Broker, Reader, Request, SseEvent, escape, shapes};
 
 /// A broker with six events, e0 to e5, in turn on topics a and b, each with a time of its own.
 fn six() -> (Broker, Vec<String>) {
@@ -26,44 +26,9 @@ fn published(events: &[SseEvent]) -> Vec<&str> {
     events.iter().filter(|e| !e.kind.starts_with('$')).map(|e| e.data.as_str()).collect()
 }
 
-/// Reads with one query and header in all three shapes; checks that they agree and returns the data and the gap.
+/// Reads both topics with one query and header in all three shapes.
 fn read(broker: &Broker, query: &str, header: Option<&[u8]>) -> (Vec<String>, Value) {
-    let request = |accept: &str| {
-        let request = Request::new("GET", &format!("/v1/events?topic=*{query}")).header("Accept", accept);
-        header.into_iter().fold(request, |request, id| request.header("Last-Event-ID", id))
-    };
-    let mut reader = Reader::open_request(broker, &request("text/event-stream"));
-    let mut events = reader.until("$live");
-    let mut gap = Value::Null;
-    if events[0].kind == "$gap" {
-        let first = events.remove(0);
-        gap = first.json();
-        assert_eq!(gap["resumed_after"], first.id.as_str(), "the gap's id is the place it goes on from");
-        assert!(first.retry.is_some(), "retry is in the first block");
-        assert_eq!(events[0].id, first.id, "$open begins where the gap ends");
-    }
-    assert_eq!(events[0].kind, "$open", "{events:?}");
-    assert_eq!(events[0].json()["from"], events[0].id.as_str());
-    assert_eq!(events.iter().filter(|event| event.kind.starts_with('$')).count(), 2, "{events:?}");
-    let data: Vec<String> = published(&events).into_iter().map(str::to_owned).collect();
-
-    let page = broker.send(&request("application/json"));
-    assert_eq!(page.status, 200, "{page}");
-    let page = page.json();
-    assert_eq!(page["gap"], gap, "the page's gap, {query} {header:?}");
-    let of_page = page["events"].as_array().unwrap().iter().map(|e| e["data"].as_str().unwrap());
-    assert!(of_page.eq(data.iter().map(String::as_str)), "the page, {query} {header:?}: {page}");
-
-    let mut lines = broker.send(&request("application/x-ndjson")).lines();
-    if !gap.is_null() {
-        let line = lines.remove(0);
-        assert_eq!(line, json!({ "type": "$gap", "id": gap["resumed_after"], "data": gap }));
-    }
-    assert!(
-        lines.iter().map(|e| e["data"].as_str().unwrap()).eq(data.iter().map(String::as_str)),
-        "{lines:?}"
-    );
-    (data, gap)
+    shapes::read(broker, &format!("topic=*{query}"), header)
 }
 
 fn assert_reads(broker: &Broker, query: &str, header: Option<&str>, expected: &[&str]) {

@@ -107,6 +107,37 @@ impl Broker {
         self.child = child;
     }
 
+    /// Starts it again under another program, such as strace, whose arguments come first. False if it ended before it
+    /// listened, as one does that is killed on its way.
+    pub(crate) fn restart_under(&mut self, wrapper: &[&str]) -> bool {
+        assert!(self.child.try_wait().expect("a status").is_some(), "the broker is still running");
+        let (program, arguments) = wrapper.split_first().expect("a program");
+        let inner = command();
+        let mut outer = Command::new(program);
+        outer.args(arguments).arg(inner.get_program()).stdin(Stdio::null());
+        for (name, _) in inner.get_envs() {
+            outer.env_remove(name);
+        }
+        let (child, bound) = spawn(outer, self.place.path(), self.port, &self.arguments, &self.environment);
+        self.child = child;
+        match bound {
+            Ok(port) => assert_eq!(port, self.port, "the broker bound another port"),
+            Err(_) => drop(self.wait()),
+        }
+        bound.is_ok()
+    }
+
+    /// Whether the process is still there.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a status").is_none()
+    }
+
+    /// Runs `perennial verify` on its data, while it is stopped; fails with what the command said.
+    pub(crate) fn verify(&self) {
+        let output = command().arg("verify").arg("--data").arg(self.data()).output().expect("the binary");
+        assert!(output.status.success(), "verify: {output:?}");
+    }
+
     /// Sends a request on a connection of its own.
     pub(crate) fn send(&self, request: &Request) -> Response {
         request.send(self.port)
@@ -207,15 +238,31 @@ pub(crate) fn wait(child: &mut Child) -> ExitStatus {
 }
 
 fn launch(place: &Path, port: u16, arguments: &[String], environment: &[(String, String)]) -> (Child, u16) {
+    let (mut child, bound) = spawn(command(), place, port, arguments, environment);
+    let port = bound.unwrap_or_else(|line| {
+        drop(child.kill());
+        let log = std::fs::read_to_string(place.join("stderr")).unwrap_or_default();
+        panic!("the broker did not say where it listens but {line:?}; it logged:\n{log}")
+    });
+    (child, port)
+}
+
+/// Starts a broker and reads the port that it bound, or what it said instead.
+fn spawn(
+    mut command: Command,
+    place: &Path,
+    port: u16,
+    arguments: &[String],
+    environment: &[(String, String)],
+) -> (Child, Result<u16, Option<String>>) {
     let stderr: File =
         OpenOptions::new().create(true).append(true).open(place.join("stderr")).expect("a log file");
-    let mut command = command();
     command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"]).arg(place.join("data"));
     command.args(arguments).current_dir(place).stdout(Stdio::piped()).stderr(stderr);
     for (name, value) in environment {
         command.env(name, value);
     }
-    let mut child = command.spawn().expect("the binary");
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
     let stdout = child.stdout.take().expect("its standard output");
     let (send, lines) = mpsc::channel();
     // The rest of the output is read too, so that the broker never waits for a full pipe.
@@ -226,11 +273,9 @@ fn launch(place: &Path, port: u16, arguments: &[String], environment: &[(String,
             }
         }
     });
-    let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-        drop(child.kill());
-        let log = std::fs::read_to_string(place.join("stderr")).unwrap_or_default();
-        panic!("the broker did not say where it listens; it logged:\n{log}")
-    });
-    let bound = line.strip_prefix("perennial listening on http://127.0.0.1:").and_then(|p| p.parse().ok());
-    (child, bound.unwrap_or_else(|| panic!("the first line of standard output is {line:?}")))
+    let line = lines.recv_timeout(PATIENCE).ok();
+    let bound =
+        line.as_deref().and_then(|line| line.strip_prefix("perennial listening on http://127.0.0.1:"));
+    let port = bound.and_then(|port| port.parse().ok());
+    (child, port.ok_or(line))
 }

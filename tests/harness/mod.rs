@@ -7,9 +7,12 @@ pub(crate) mod archive;
 pub(crate) mod broker;
 pub(crate) mod envelope;
 pub(crate) mod heavy;
+pub(crate) mod history;
 pub(crate) mod http;
+pub(crate) mod ledger;
 pub(crate) mod outside;
 pub(crate) mod proxy;
+pub(crate) mod shapes;
 pub(crate) mod sse;
 pub(crate) mod stream;
 

@@ -43,6 +43,15 @@ impl Endpoint {
         self.with(web::post().to(handler), &["POST"])
     }
 
+    pub(crate) fn put<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.with(web::put().to(handler), &["PUT"])
+    }
+
     pub(crate) fn delete<F, Args>(self, handler: F) -> Self
     where
         F: Handler<Args>,

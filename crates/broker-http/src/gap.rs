@@ -12,3 +12,6 @@ pub(crate) fn gap_data(gap: &Gap, resumed_after: EventId) -> serde_json::Value {
         "resumed_after": resumed_after.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests;

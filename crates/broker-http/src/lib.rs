@@ -34,9 +34,13 @@ mod start;
 mod subscribe;
 
 pub mod archive;
+mod connections;
+mod dry_run;
 mod export;
 
 mod health;
+mod metrics;
+mod policies;
 mod status;
 mod topics;
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 use actix_web::body::BodyStream;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpResponse, HttpResponseBuilder, web};
-use broker::{Gap, Opened, Step};
+use broker::{Gap, GapReason, Opened, Step};
 use bytes::Bytes;
 use event_log::limits::{JSON_PAGE_EVENTS_DEFAULT, PAGE_BYTES_MAX, PAGE_EVENTS_MAX};
-use event_log::{Event, EventId, LogReader, PageLimit, Position, ReadError, Seek};
+use event_log::{Cursor, Epoch, Event, EventId, LogReader, PageLimit, Position, ReadError, Seek};
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
@@ -40,40 +40,82 @@ pub(crate) fn headers(shape: Shape) -> HttpResponseBuilder {
 /// Events that are taken from the log a page at a time.
 struct Pull {
     reader: Box<dyn LogReader>,
+    epoch: Epoch,
     read: VecDeque<Arc<Event>>,
+    /// What comes after the events that were read: a gap, and where to go on behind it.
+    gap: Option<(Gap, Cursor)>,
     /// Everything that is wanted up to here was read.
-    cursor: Position,
+    cursor: Cursor,
     stop: Position,
     left: usize,
     is_at_end: bool,
 }
 
+/// What is pulled.
+enum Pulled {
+    Event(Arc<Event>),
+    Gap(Gap),
+}
+
 impl Pull {
-    fn new(state: &State, reading: &Reading, after: Position, stop: Position, count: usize) -> Self {
+    fn new(state: &State, reading: &Reading, after: Cursor, stop: Position, count: usize) -> Self {
         let reader = state.broker.log().reader(Arc::clone(&reading.filter));
-        Pull { reader, read: VecDeque::new(), cursor: after, stop, left: count, is_at_end: false }
+        let epoch = state.broker.epochs().current();
+        Pull {
+            reader,
+            epoch,
+            read: VecDeque::new(),
+            gap: None,
+            cursor: after,
+            stop,
+            left: count,
+            is_at_end: false,
+        }
     }
 
-    /// Reads until there is an event, or nothing more.
+    /// Reads until there is an event or a gap, or nothing more.
     async fn fill(&mut self) -> Result<(), ReadError> {
-        while self.read.is_empty() && !self.is_at_end {
-            if self.left == 0 || self.cursor >= self.stop {
+        while self.read.is_empty() && self.gap.is_none() && !self.is_at_end {
+            if self.left == 0 || self.cursor.position >= self.stop {
                 self.is_at_end = true;
                 break;
             }
             let limit = PageLimit { events: PAGE_EVENTS_MAX.min(self.left), bytes: PAGE_BYTES_MAX };
             let page = self.reader.read(self.cursor, limit).await?;
+            if page.gap {
+                let requested = EventId::new(self.cursor.position, self.epoch).to_string();
+                let resumed_after = page.next.position;
+                self.gap = Some((Gap { reason: GapReason::Trimmed, requested, resumed_after }, page.next));
+                break;
+            }
             self.is_at_end = page.at_head;
-            self.cursor = page.next.min(self.stop).max(self.cursor);
+            self.move_to(page.next);
             self.read.extend(page.events.into_iter().filter(|event| event.position <= self.stop));
             self.left -= self.read.len();
         }
         Ok(())
     }
 
-    async fn next(&mut self) -> Result<Option<Arc<Event>>, ReadError> {
+    /// Moves the cursor on, but not past the end of what was asked for.
+    fn move_to(&mut self, next: Cursor) {
+        let position = next.position.min(self.stop).max(self.cursor.position);
+        self.cursor = Cursor { position, ..next };
+    }
+
+    /// Goes on behind the gap that comes next, if one does.
+    fn pass_gap(&mut self) -> Option<Gap> {
+        let (gap, cursor) = self.gap.take_if(|_| self.read.is_empty())?;
+        // Also past the end of what was asked for: nothing that is kept lies between.
+        self.cursor = cursor;
+        Some(gap)
+    }
+
+    async fn next(&mut self) -> Result<Option<Pulled>, ReadError> {
         self.fill().await?;
-        Ok(self.read.pop_front())
+        match self.read.pop_front() {
+            Some(event) => Ok(Some(Pulled::Event(event))),
+            None => Ok(self.pass_gap().map(Pulled::Gap)),
+        }
     }
 }
 
@@ -87,7 +129,7 @@ async fn stop(state: &State, reading: &Reading) -> Result<Position, Problem> {
             Err(Problem::bad_request("invalid-until", "until", detail))
         }
         Some(Until::Time(time)) => {
-            Ok(state.broker.log().reader(Arc::clone(&reading.filter)).seek(Seek::Time(time)).await?)
+            Ok(state.broker.log().reader(Arc::clone(&reading.filter)).seek(Seek::Time(time)).await?.position)
         }
     }
 }
@@ -97,18 +139,22 @@ pub(crate) async fn answer_json(state: web::Data<State>, reading: Reading) -> Re
     let end = stop(&state, &reading).await?;
     let opened = reading.open(&state).await?;
     let count = reading.limit.unwrap_or(JSON_PAGE_EVENTS_DEFAULT);
+    let mut gap = opened.gap.clone();
     let mut pull = Pull::new(&state, &reading, opened.from, end, count);
-    pull.fill().await?;
+    begin(&mut pull, &mut gap).await?;
     // A gap is answered at once, whatever wait says.
-    if let Some(wait) = reading.wait.filter(|_| opened.gap.is_none()) {
+    if let Some(wait) = reading.wait {
         let deadline = Instant::now() + wait;
-        while pull.read.is_empty() && wait_for_match(&state, &reading, &opened, &mut pull, deadline).await? {
+        while pull.read.is_empty()
+            && gap.is_none()
+            && wait_for_match(&state, &reading, &opened, &mut pull, deadline).await?
+        {
             let end = stop(&state, &reading).await?;
             pull = Pull::new(&state, &reading, pull.cursor, end, count);
-            pull.fill().await?;
+            begin(&mut pull, &mut gap).await?;
         }
     }
-    let mut page = JsonPage { pull, state, gap: opened.gap, part: Part::Begin };
+    let mut page = JsonPage { pull, state, gap, part: Part::Begin };
     let first = page.next().await?.unwrap_or_default();
     if matches!(page.part, Part::Done) {
         return Ok(headers(Shape::Json).body(first));
@@ -121,7 +167,17 @@ pub(crate) async fn answer_json(state: web::Data<State>, reading: Reading) -> Re
     Ok(headers(Shape::Json).body(BodyStream::new(body)))
 }
 
-/// Waits for an event that is wanted after the pull's cursor, which moves past what is not. False when the time is up, or
+/// Reads the beginning of a page. A gap before its first event is the page's own.
+async fn begin(pull: &mut Pull, gap: &mut Option<Gap>) -> Result<(), ReadError> {
+    pull.fill().await?;
+    if gap.is_none() {
+        *gap = pull.pass_gap();
+        pull.fill().await?;
+    }
+    Ok(())
+}
+
+/// Waits for an event that is wanted after the pull's cursor, which moves past what is not, or for a gap. False when the time is up, or
 /// nothing that may come could belong to the page.
 async fn wait_for_match(
     state: &State,
@@ -143,11 +199,12 @@ async fn wait_for_match(
         match timeout_at(look, subscription.next()).await {
             Err(_) if look < deadline => {}
             Err(_) => {
-                pull.cursor = subscription.settle().min(pull.stop).max(pull.cursor);
+                pull.move_to(subscription.settle());
                 return Ok(false);
             }
-            Ok(Ok(Step::Events(_))) => return Ok(true),
-            Ok(Ok(Step::Live(head))) => pull.cursor = head.min(pull.stop).max(pull.cursor),
+            // The log has both, and is asked for them from the same cursor.
+            Ok(Ok(Step::Events(_) | Step::Gap(_))) => return Ok(true),
+            Ok(Ok(Step::Live(_))) => pull.move_to(subscription.cursor()),
             Ok(Ok(Step::Ended)) => return Ok(false),
             Ok(Err(error)) => return Err(error.into()),
         }
@@ -178,7 +235,9 @@ impl JsonPage {
             Part::Begin => b"{\"events\":[",
         };
         while body.len() < PAGE_BYTES_MAX {
-            let Some(event) = self.pull.next().await? else {
+            self.pull.fill().await?;
+            // A gap in the middle ends the page: the next request begins before it, and is told of it.
+            let Some(event) = self.pull.read.pop_front() else {
                 body.extend_from_slice(if matches!(self.part, Part::Begin) { separator } else { b"" });
                 self.part = Part::Done;
                 body.extend_from_slice(&self.rest());
@@ -196,7 +255,7 @@ impl JsonPage {
         let epochs = self.state.broker.epochs();
         let gap = self.gap.as_ref().map(|gap| gap_data(gap, epochs.id(gap.resumed_after)));
         let rest = json!({
-            "next": epochs.id(self.pull.cursor).to_string(),
+            "next": epochs.id(self.pull.cursor.position).to_string(),
             "head": epochs.id(self.state.broker.head()).to_string(),
             "gap": gap,
         });
@@ -219,18 +278,19 @@ pub(crate) async fn answer_ndjson(
     let end = stop(&state, &reading).await?;
     let opened = reading.open(&state).await?;
     let epochs = state.broker.epochs();
-    let opening = opened.gap.as_ref().map(|gap| gap_line(gap, epochs.id(gap.resumed_after)));
+    let epoch = epochs.current();
+    let opening = opened.gap.as_ref().map(|gap| gap_line(gap, epoch));
     let count = reading.limit.unwrap_or(usize::MAX);
     let pull = Pull::new(&state, &reading, opened.from, end.min(opened.head), count);
-    let epoch = epochs.current();
     let body = stream::unfold((opening, pull), move |(opening, mut pull)| async move {
         let mut lines = opening.unwrap_or_default();
         while lines.len() < PAGE_BYTES_MAX {
             match pull.next().await {
-                Ok(Some(event)) => {
+                Ok(Some(Pulled::Event(event))) => {
                     envelope::write(&mut lines, &event, epoch);
                     lines.push(b'\n');
                 }
+                Ok(Some(Pulled::Gap(gap))) => lines.extend(gap_line(&gap, epoch)),
                 Ok(None) => break,
                 Err(error) => return Some((Err(broken_off(error)), (None, pull))),
             }
@@ -240,7 +300,8 @@ pub(crate) async fn answer_ndjson(
     Ok(headers(Shape::Ndjson).body(BodyStream::new(body)))
 }
 
-fn gap_line(gap: &Gap, id: EventId) -> Vec<u8> {
+fn gap_line(gap: &Gap, epoch: Epoch) -> Vec<u8> {
+    let id = EventId::new(gap.resumed_after, epoch);
     let mut line =
         json!({ "type": "$gap", "id": id.to_string(), "data": gap_data(gap, id) }).to_string().into_bytes();
     line.push(b'\n');

@@ -7,7 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use event_log::limits::PATTERNS_MAX;
-use event_log::{EventId, Filter, PageLimit, Pattern, Position, Topic};
+use event_log::{Cursor, Event, EventId, EventLog, Filter, PageLimit, Pattern, Position, ReadError, Topic};
 use futures_util::stream;
 
 use crate::accept::{Shape, negotiate};
@@ -67,15 +67,26 @@ pub(crate) async fn one_event(
             format!("this log has no event {id}; its newest is {newest}"),
         ));
     }
-    let mut reader = broker.log().reader(Arc::new(Filter::everything()));
-    let page = reader.read(id.position.just_before(), PageLimit { events: 1, bytes: 1 }).await?;
-    match page.events.first().filter(|event| event.position == id.position) {
+    match at(&**broker.log(), id.position).await? {
         None => Err(Problem::new(StatusCode::GONE, "removed-event", format!("event {id} was removed"))),
         Some(event) => {
             let mut body = Vec::new();
-            envelope::write(&mut body, event, broker.epochs().current());
+            envelope::write(&mut body, &event, broker.epochs().current());
             Ok(pages::headers(Shape::Json).body(body))
         }
+    }
+}
+
+/// The event at a place, if it is kept. What was removed before it is nobody's loss here.
+async fn at(log: &dyn EventLog, place: Position) -> Result<Option<Arc<Event>>, ReadError> {
+    let mut reader = log.reader(Arc::new(Filter::everything()));
+    let mut before = Cursor { position: place.just_before(), removals: log.removals() };
+    loop {
+        let page = reader.read(before, PageLimit { events: 1, bytes: 1 }).await?;
+        if !page.gap {
+            return Ok(page.events.into_iter().next().filter(|event| event.position == place));
+        }
+        before.removals = page.next.removals;
     }
 }
 
@@ -91,7 +102,7 @@ async fn answer(
         return Ok(head_only(shape));
     }
     match shape {
-        Shape::EventStream => subscribe::answer(state, reading).await,
+        Shape::EventStream => subscribe::answer(state, reading, request.peer_addr()).await,
         Shape::Ndjson => pages::answer_ndjson(state, reading).await,
         Shape::Json => pages::answer_json(state, reading).await,
     }

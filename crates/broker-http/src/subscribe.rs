@@ -3,13 +3,15 @@
 //! A stream holds a cursor and at most one page that it is writing; it is pulled by its socket, so a slow reader reads the
 //! log slowly and nothing piles up. A heartbeat costs one look at a timer that is not moved at each event.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::body::BodyStream;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpResponse, HttpResponseBuilder, web};
-use broker::{Events, Opened, Step, Subscription};
+use broker::{Events, Gap, Opened, Step, Subscription};
 use bytes::{Bytes, BytesMut};
 use event_log::limits::FRAME_PIECE_BYTES_MAX;
 use event_log::{EventId, Position, ReadError};
@@ -18,6 +20,7 @@ use rand::RngExt;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
+use crate::connections::Listed;
 use crate::gap::gap_data;
 use crate::problem::Problem;
 use crate::reading::Reading;
@@ -37,7 +40,11 @@ pub(crate) fn headers() -> HttpResponseBuilder {
     response
 }
 
-pub(crate) async fn answer(state: web::Data<State>, reading: Reading) -> Result<HttpResponse, Problem> {
+pub(crate) async fn answer(
+    state: web::Data<State>,
+    reading: Reading,
+    remote: Option<SocketAddr>,
+) -> Result<HttpResponse, Problem> {
     let Some(place) = StreamPlace::take(&state) else {
         tracing::warn!(streams_max = state.options.streams_max, "an event stream was turned away");
         return Ok(overloaded());
@@ -50,7 +57,9 @@ pub(crate) async fn answer(state: web::Data<State>, reading: Reading) -> Result<
             return Ok(overloaded());
         }
     };
-    Ok(headers().body(BodyStream::new(events(place, state, &reading, opened))))
+    let filter = Arc::clone(&reading.filter);
+    let listed = Listed::new(web::Data::clone(&state), remote, filter, opened.from.position);
+    Ok(headers().body(BodyStream::new(events(place, listed, &state, &reading, opened))))
 }
 
 /// What may pass is answered with 200, so that the client comes back.
@@ -98,6 +107,7 @@ struct Open {
     silent_since: Instant,
     timer: std::pin::Pin<Box<tokio::time::Sleep>>,
     ended: bool,
+    listed: Listed,
     _place: StreamPlace,
 }
 
@@ -110,14 +120,15 @@ struct Writing {
 
 fn events(
     place: StreamPlace,
-    state: web::Data<State>,
+    listed: Listed,
+    state: &State,
     reading: &Reading,
     opened: Opened,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + use<> {
-    let subscription = state.broker.subscribe(std::sync::Arc::clone(&reading.filter), &opened);
+    let subscription = state.broker.subscribe(Arc::clone(&reading.filter), &opened);
     let retry_ms = u64::try_from(state.options.retry.as_millis()).unwrap_or(u64::MAX);
     let epoch = state.broker.epochs().current();
-    let opening = opening_blocks(&state, reading, &opened, retry_ms);
+    let opening = opening_blocks(state, &listed.id(), reading, &opened, retry_ms);
     let now = Instant::now();
     let heartbeat = state.options.heartbeat;
     let open = Open {
@@ -128,10 +139,11 @@ fn events(
         first_retry_ms: opening.is_none().then_some(retry_ms),
         opening,
         writing: None,
-        told: opened.from,
+        told: opened.from.position,
         silent_since: now,
         timer: Box::pin(sleep_until(now + heartbeat)),
         ended: false,
+        listed,
         _place: place,
     };
     stream::unfold(open, |mut open| async move {
@@ -141,7 +153,13 @@ fn events(
 }
 
 /// `$gap`, when there is one, and `$open`, unless the reader wants it quiet.
-fn opening_blocks(state: &State, reading: &Reading, opened: &Opened, retry_ms: u64) -> Option<Bytes> {
+fn opening_blocks(
+    state: &State,
+    connection: &str,
+    reading: &Reading,
+    opened: &Opened,
+    retry_ms: u64,
+) -> Option<Bytes> {
     let epochs = state.broker.epochs();
     let mut buffer = Vec::new();
     if let Some(gap) = &opened.gap {
@@ -149,8 +167,7 @@ fn opening_blocks(state: &State, reading: &Reading, opened: &Opened, retry_ms: u
         sse::write_block(&mut buffer, "$gap", Some(retry_ms), &gap_data(gap, id), Some(id));
     }
     if !reading.quiet {
-        let (from, head) = (epochs.id(opened.from), epochs.id(opened.head));
-        let connection = format!("{:016x}", rand::rng().random::<u64>());
+        let (from, head) = (epochs.id(opened.from.position), epochs.id(opened.head));
         let data = json!({ "connection": connection, "from": from.to_string(), "head": head.to_string() });
         sse::write_block(&mut buffer, "$open", Some(retry_ms), &data, Some(from));
     }
@@ -178,6 +195,7 @@ impl Open {
             }
             let step = tokio::select! {
                 biased;
+                () = self.listed.ended() => return Some(self.close("ended")),
                 step = self.subscription.next() => step,
                 () = self.timer.as_mut() => {
                     if let Some(bytes) = self.beat() {
@@ -188,6 +206,7 @@ impl Open {
             };
             match step {
                 Ok(Step::Events(events)) => self.writing = Some(Writing { events, next: 0, large: None }),
+                Ok(Step::Gap(gap)) => return Some(self.gap(&gap)),
                 Ok(Step::Live(head)) => {
                     if let Some(bytes) = self.live(head) {
                         return Some(bytes);
@@ -214,6 +233,7 @@ impl Open {
         for (event, memo) in writing.events.iter().skip(writing.next) {
             writing.next += 1;
             self.told = event.position;
+            self.listed.note(event.position);
             let frame = match self.framer.frame(event, memo, self.first_retry_ms.take()) {
                 Frame::Whole(frame) => frame,
                 Frame::Large(first, pieces) => {
@@ -241,7 +261,18 @@ impl Open {
         }
     }
 
+    /// What comes next was removed. It stands between two events like any block, and also in a quiet stream.
+    fn gap(&mut self, gap: &Gap) -> Bytes {
+        self.told = gap.resumed_after;
+        self.listed.note(gap.resumed_after);
+        let id = EventId::new(gap.resumed_after, self.framer.epoch);
+        let mut buffer = Vec::new();
+        sse::write_block(&mut buffer, "$gap", self.first_retry_ms.take(), &gap_data(gap, id), Some(id));
+        buffer.into()
+    }
+
     fn live(&mut self, head: Position) -> Option<Bytes> {
+        self.listed.note(head);
         if self.quiet {
             return None;
         }
@@ -262,7 +293,8 @@ impl Open {
         }
         self.timer.as_mut().reset(now + self.heartbeat);
         let mut buffer = sse::HEARTBEAT.to_vec();
-        let cursor = self.subscription.settle();
+        let cursor = self.subscription.settle().position;
+        self.listed.note(cursor);
         if cursor > self.told && !self.quiet {
             self.told = cursor;
             let id = EventId::new(cursor, self.framer.epoch);
@@ -274,7 +306,8 @@ impl Open {
     fn close(&mut self, reason: &str) -> Bytes {
         self.ended = true;
         let mut buffer = Vec::new();
-        write_closing(&mut buffer, reason, Some(EventId::new(self.subscription.settle(), self.framer.epoch)));
+        let cursor = self.subscription.settle().position;
+        write_closing(&mut buffer, reason, Some(EventId::new(cursor, self.framer.epoch)));
         buffer.into()
     }
 

@@ -59,11 +59,14 @@ async fn feed(log: &dyn EventLog, hub: &Hub, from: Cursor, fed: &AtomicU64) -> R
     let mut routed = from;
     while tail.wait_past(routed.position).await.is_ok() {
         loop {
-            // A gap is none of this reader's business: those who follow judge their own cursors.
             let page = reader.read(routed, LIMIT).await?;
             routed = page.next;
             fed.fetch_add(page.events.len() as u64, Ordering::Relaxed);
             hub.route(page.events, routed.position);
+            if page.gap {
+                // What was removed before it could be routed wakes nobody by itself. Whose loss it is they find out.
+                hub.wake();
+            }
             if page.at_head {
                 break;
             }

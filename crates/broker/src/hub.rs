@@ -148,9 +148,13 @@ impl Hub {
 
     /// Ends all who follow, and all who will.
     pub(crate) fn end(&self) {
-        let mut state = self.state.write();
-        state.ended = true;
-        for (_, interest) in &state.interests {
+        self.state.write().ended = true;
+        self.wake();
+    }
+
+    /// Wakes all who follow.
+    pub(crate) fn wake(&self) {
+        for (_, interest) in &self.state.read().interests {
             interest.followers.lock().iter().for_each(|(_, signal)| signal.raise());
         }
     }

@@ -24,7 +24,7 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let log = Arc::new(MemoryLog::new(clock(), WINDOW));
-        let broker = Broker::start(log.clone()).unwrap();
+        let broker = Broker::start(log.clone(), clock(), broker::Options::default()).unwrap();
         let shutdown = CancellationToken::new();
         let served = actix_web::rt::spawn(serve(listener, broker, options, shutdown.clone()));
         Running { address, log, shutdown, served }

@@ -12,7 +12,8 @@ use super::*;
 
 /// What all tests of the routes share: a broker on a log in memory.
 pub(crate) fn state_with(options: Options) -> web::Data<State> {
-    let broker = Broker::start(Arc::new(MemoryLog::new(clock(), WINDOW))).unwrap();
+    let log = Arc::new(MemoryLog::new(clock(), WINDOW));
+    let broker = Broker::start(log, clock(), broker::Options::default()).unwrap();
     web::Data::new(State::new(broker, options, CancellationToken::new()))
 }
 
@@ -61,9 +62,16 @@ pub(crate) async fn call(state: &web::Data<State>, request: TestRequest) -> Answ
 #[actix_web::test]
 async fn unknown_paths_are_problems() {
     let state = state();
-    for uri in
-        ["/v1", "/v1/", "/v1/nothing", "/nothing", "/v1/topics/a/b", "/v1/topics/a/keys", "/v1/policies", "/"]
-    {
+    for uri in [
+        "/v1",
+        "/v1/",
+        "/v1/nothing",
+        "/nothing",
+        "/v1/topics/a/b",
+        "/v1/topics/a/keys",
+        "/v1/policies/a/b",
+        "/",
+    ] {
         assert_eq!(call(&state, request("GET", uri)).await.refusal(), (404, "not-found".to_owned()), "{uri}");
     }
 }
@@ -74,8 +82,13 @@ async fn a_wrong_method_is_told_which_are_right() {
     for (method, uri, allow) in [
         ("PUT", "/v1/events", "GET, HEAD, POST, OPTIONS"),
         ("DELETE", "/v1/topics/a/events", "GET, HEAD, POST, OPTIONS"),
-        ("DELETE", "/v1/topics/a", "GET, HEAD, OPTIONS"),
-        ("PATCH", "/v1/topics/", "GET, HEAD, OPTIONS"),
+        ("PUT", "/v1/topics/a", "GET, HEAD, DELETE, OPTIONS"),
+        ("PATCH", "/v1/topics/", "GET, HEAD, DELETE, OPTIONS"),
+        ("POST", "/v1/policies/a", "GET, HEAD, PUT, DELETE, OPTIONS"),
+        ("PUT", "/v1/policies", "GET, HEAD, OPTIONS"),
+        ("GET", "/v1/connections/a", "DELETE, OPTIONS"),
+        ("DELETE", "/v1/connections", "GET, HEAD, OPTIONS"),
+        ("POST", "/metrics", "GET, HEAD, OPTIONS"),
         ("POST", "/v1/topics", "GET, HEAD, OPTIONS"),
         ("GET", "/v1/topics/a/keys/k", "DELETE, OPTIONS"),
         ("POST", "/v1/events/1", "GET, HEAD, OPTIONS"),

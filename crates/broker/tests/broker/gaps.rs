@@ -209,17 +209,20 @@ async fn what_is_trimmed_before_it_was_routed_is_not_skipped_in_silence() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_begun_anew_tells_of_what_was_trimmed_without_another_event() {
+async fn a_reader_that_waits_is_woken_when_what_it_waits_for_is_removed() {
     let gate = Gate::default();
     let broker = gate.broker();
     let (_, mut waiting) = subscribe(&broker, filter(&["a"]), Start::Latest).await;
     let (_, head) = until_live(&mut waiting).await;
     gate.close();
+    let wait = tokio::spawn(async move { (one(&mut waiting).await, waiting.settle().position) });
+    tokio::task::yield_now().await;
     let lost = publish(&broker, "a", "lost").await;
     keep(&broker, "a", 0);
     gate.open();
-    assert_eq!(one(&mut waiting).await, Said::Gap(trimmed(id(&broker, head), lost)));
-    assert_eq!(waiting.settle().position, lost, "the head, as nothing is kept");
+    let (said, cursor) = wait.await.unwrap();
+    assert_eq!(said, Said::Gap(trimmed(id(&broker, head), lost)));
+    assert_eq!(cursor, lost, "the head, as nothing is kept");
 }
 
 #[tokio::test]

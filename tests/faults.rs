@@ -1,0 +1,194 @@
+//! Crashes between the steps of a trim, a compaction and a purge.
+//!
+//! The broker runs under strace, which kills it at the nth write to its files or at the nth barrier of a thread, while all
+//! kinds of removals are under way. Whatever was told or seen to be gone before the crash is gone after it; what is counted
+//! is what is read; and a reader's ledger goes on exactly. One store goes through all the crashes, so each recovery has to do
+//! with what the ones before it left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::heavy;
+use crate::harness::history::put;
+use crate::harness::ledger::Ledger;
+use crate::harness::stream::{Publisher, Stream, sequence};
+use crate::harness::{Broker, Connection, PATIENCE, Request};
+
+const TOPICS: [&str; 4] = ["trimmed", "compacted", "purged", "both"];
+/// Longest that one round may wait for its crash.
+const ROUND_MAX: Duration = Duration::from_secs(60);
+
+/// What is known of the log from outside, over all the crashes.
+#[derive(Default)]
+struct Known {
+    /// Every event that was acknowledged or found, by sequence.
+    published: BTreeMap<u64, String>,
+    /// What was seen or told to be gone.
+    gone: BTreeSet<u64>,
+    next: usize,
+}
+
+/// The broker does not answer any more, as it should be sooner or later.
+struct Crashed;
+
+/// Sends a request to a broker that may crash meanwhile.
+fn ask(port: u16, request: &Request) -> Result<(u16, Vec<u8>), Crashed> {
+    let mut connection = Connection::try_open(port).map_err(|_| Crashed)?;
+    connection.send(&request.bytes(port));
+    let head = connection.try_head(false).map_err(|_| Crashed)?;
+    let mut body = Vec::new();
+    while let Some(piece) = connection.piece(PATIENCE).map_err(|_| Crashed)? {
+        body.extend(piece);
+    }
+    Ok((head.status, body))
+}
+
+impl Known {
+    /// Publishes a few events to every topic, with keys that come again.
+    fn publish(&mut self, port: u16) -> Result<(), Crashed> {
+        let mut lines = String::new();
+        for n in self.next..self.next + 40 {
+            let event = json!({ "topic": TOPICS[n % 4], "key": format!("k{}", n * n % 29), "data": format!("{n} {}", "x".repeat(n % 700)) });
+            lines += &(event.to_string() + "\n");
+        }
+        self.next += 40;
+        let mut publisher = Publisher::connect(port).map_err(|_| Crashed)?;
+        let (status, body) = publisher.post_batch(lines.as_bytes()).map_err(|_| Crashed)?;
+        assert_eq!(status, 201, "{}", String::from_utf8_lossy(&body));
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        for event in answer["events"].as_array().unwrap() {
+            let topic = event["topic"].as_str().unwrap().to_owned();
+            self.published.insert(event["sequence"].as_u64().unwrap(), topic);
+        }
+        Ok(())
+    }
+
+    /// Reads what is kept of a topic, and notes what is not. What came back, or was never published, fails.
+    fn read(&mut self, port: u16, topic: &str) -> Result<(), Crashed> {
+        let request = Request::new("GET", &format!("/v1/topics/{topic}/events?from=earliest"));
+        let (status, body) = ask(port, &request.header("Accept", "application/x-ndjson"))?;
+        assert_eq!(status, 200);
+        let mut kept = BTreeSet::new();
+        for line in String::from_utf8(body).unwrap().lines() {
+            let event: Value = serde_json::from_str(line).unwrap();
+            if event["type"] != "$gap" {
+                kept.insert(sequence(event["id"].as_str().unwrap().as_bytes()));
+            }
+        }
+        let back: Vec<&u64> = kept.intersection(&self.gone).collect();
+        assert!(back.is_empty(), "{topic}: {back:?} came back");
+        // A batch whose answer a crash took is there after it, whole.
+        self.published.extend(kept.iter().map(|place| (*place, topic.to_owned())));
+        let absent = self.published.iter().filter(|(place, of)| *of == topic && !kept.contains(place));
+        self.gone.extend(absent.map(|(place, _)| *place));
+        Ok(())
+    }
+
+    /// Purges a topic: all of it that was published before is gone once it is answered.
+    fn purge(&mut self, port: u16, topic: &str) -> Result<(), Crashed> {
+        let (status, body) = ask(port, &Request::new("DELETE", &format!("/v1/topics/{topic}")))?;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        let of_topic = self.published.iter().filter(|(_, of)| *of == topic);
+        self.gone.extend(of_topic.map(|(place, _)| *place));
+        Ok(())
+    }
+
+    /// Works until the broker crashes: events, policies that become narrower and wider, purges, and looks at what is left.
+    fn work(&mut self, port: u16) -> Result<(), Crashed> {
+        let deadline = Instant::now() + ROUND_MAX;
+        for round in 0.. {
+            assert!(Instant::now() < deadline, "no crash within {ROUND_MAX:?}");
+            for _ in 0..5 {
+                self.publish(port)?;
+            }
+            let few = [30, 5, 60, 0][round % 4];
+            for (pattern, policy) in [
+                ("trimmed", json!({ "max_events": few })),
+                ("compacted", json!({ "compact": "key" })),
+                ("both", json!({ "compact": "key", "max_events": few })),
+            ] {
+                let (status, _) = ask(port, &put(pattern, "", policy.to_string()))?;
+                assert_eq!(status, 200);
+            }
+            self.purge(port, "purged")?;
+            for topic in TOPICS {
+                self.read(port, topic)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads on to the head and checks the ledger so far. What compaction takes is silent, so only topics without it are read.
+fn read_on(broker: &Broker, ledger: &mut Ledger, known: &Known) {
+    let cursor = format!("{}-{}", ledger.cursor(), broker.epoch());
+    let target = "/v1/events?topic=trimmed&topic=purged";
+    let mut stream = Stream::open(broker.port(), target, Some(&cursor)).unwrap();
+    while stream.block.event != b"$live" {
+        assert!(stream.next().unwrap() && ledger.take(&stream.block));
+    }
+    let followed =
+        known.published.iter().filter(|(_, topic)| ["trimmed", "purged"].contains(&topic.as_str()));
+    ledger.check(&followed.map(|(place, topic)| (*place, topic.clone())).collect());
+}
+
+/// Goes through crashes at the nth of these calls, for every n that is given.
+fn crash_at(calls: &str, moments: impl Iterator<Item = usize>) {
+    let _turn = heavy::turn();
+    let mut broker = Broker::with(&["--set", "retention_interval=10ms"]);
+    let mut known = Known::default();
+    let mut ledger = Ledger::new(0);
+    let (mut rounds, mut late) = (0, 0);
+    broker.kill();
+    for moment in moments {
+        let injection = format!("inject={calls}:signal=SIGKILL:when={moment}");
+        let wrapper = [
+            "strace",
+            "-D",
+            "-f",
+            "-q",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("trace={calls}"),
+            "-e",
+            &injection,
+        ];
+        rounds += 1;
+        if broker.restart_under(&wrapper) {
+            late += 1;
+            assert!(known.work(broker.port()).is_err());
+            heavy::eventually("the crash is complete", PATIENCE, || !broker.is_running());
+        }
+        broker.verify();
+        broker.restart();
+        for topic in TOPICS {
+            assert!(known.read(broker.port(), topic).is_ok());
+        }
+        read_on(&broker, &mut ledger, &known);
+        broker.passed();
+        broker.check_counts();
+        assert!(broker.terminate().success());
+        broker.verify();
+    }
+    println!(
+        "{rounds} crashes, {late} of them while it worked; {} events, {} gone",
+        known.published.len(),
+        known.gone.len()
+    );
+    assert!(late > rounds / 2, "only {late} of {rounds} crashes came while anything was removed");
+    assert!(known.gone.len() > known.published.len() / 2, "hardly anything was removed");
+}
+
+#[test]
+fn what_was_removed_never_comes_back_wherever_a_write_is_cut() {
+    // Each call is counted for itself in each thread; a question mark passes over what the machine does not have.
+    crash_at("pwrite64,ftruncate,?rename,renameat,?renameat2,?unlink,unlinkat", (2..60).step_by(3));
+}
+
+#[test]
+fn what_was_removed_never_comes_back_wherever_a_barrier_is_cut() {
+    crash_at("fdatasync,fsync", (2..80).step_by(3));
+}
