@@ -84,7 +84,7 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "DURATION")]
     pub(crate) max_age: Option<String>,
     /// Keep the newest so many events; 0 keeps none
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     pub(crate) max_events: Option<String>,
     /// Keep the newest events of so many bytes together, as in 512MiB or 1GiB
     #[arg(long, value_name = "SIZE")]
@@ -99,6 +99,9 @@ pub(crate) struct Limits {
 pub(crate) struct PolicyDeleteArgs {
     /// Pattern of the policy, as in 'stocks.**'
     pub(crate) pattern: String,
+    /// Change nothing; say how much would be removed by what governs then
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }

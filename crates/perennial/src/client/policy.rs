@@ -14,7 +14,9 @@ use super::http::{Server, block_on};
 use super::removal;
 use super::table::{self, Align};
 use crate::WrongUsage;
-use crate::cli::{Limits, PolicyCommand, PolicyDeleteArgs, PolicyGetArgs, PolicyListArgs, PolicySetArgs};
+use crate::cli::{
+    Limits, PolicyCommand, PolicyDeleteArgs, PolicyGetArgs, PolicyListArgs, PolicySetArgs, ServerArgs,
+};
 
 /// The limits, by the names that they have in the broker's answers.
 const FIELDS: [&str; 4] = ["max_age", "max_events", "max_bytes", "compact"];
@@ -90,17 +92,14 @@ fn limit(policy: &Policy, name: &str) -> Option<String> {
 }
 
 fn get(args: &PolicyGetArgs) -> anyhow::Result<()> {
-    let (server, url) = at(&args.server, &args.pattern)?;
+    let (server, url) = at(&args.server, &args.pattern, false)?;
     let answer = block_on(server.get(url))?;
     show(&answer, args.json)
 }
 
 fn set(args: &PolicySetArgs) -> anyhow::Result<()> {
     let wanted = wanted(&args.limits)?;
-    let (server, mut url) = at(&args.server, &args.pattern)?;
-    if args.dry_run {
-        url.set_query(Some("dry_run=true"));
-    }
+    let (server, url) = at(&args.server, &args.pattern, args.dry_run)?;
     let answer = block_on(server.answer(server.client().put(url).json(&wanted)))?;
     match args.dry_run && !args.json {
         true => Ok(table::print(removal::read(&answer)?.would_go().as_bytes())?),
@@ -109,16 +108,22 @@ fn set(args: &PolicySetArgs) -> anyhow::Result<()> {
 }
 
 fn delete(args: &PolicyDeleteArgs) -> anyhow::Result<()> {
-    let (server, url) = at(&args.server, &args.pattern)?;
-    block_on(server.answer(server.client().delete(url)))?;
+    let (server, url) = at(&args.server, &args.pattern, args.dry_run)?;
+    let answer = block_on(server.answer(server.client().delete(url)))?;
+    if args.dry_run {
+        return Ok(table::print(removal::read(&answer)?.would_go().as_bytes())?);
+    }
     Ok(table::print(format!("deleted the policy of {}\n", args.pattern).as_bytes())?)
 }
 
 /// Where a pattern's policy is; refuses what no broker takes, before one is asked.
-fn at(args: &crate::cli::ServerArgs, pattern: &str) -> anyhow::Result<(Server, Url)> {
+fn at(args: &ServerArgs, pattern: &str, dry_run: bool) -> anyhow::Result<(Server, Url)> {
     Pattern::parse(pattern).map_err(|invalid| WrongUsage(invalid.to_string()))?;
     let server = Server::new(args)?;
-    let url = server.url(&["v1", "policies", pattern]);
+    let mut url = server.url(&["v1", "policies", pattern]);
+    if dry_run {
+        url.set_query(Some("dry_run=true"));
+    }
     Ok((server, url))
 }
 
