@@ -29,29 +29,19 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// What can be asked for. Its words of help stand at each command's arguments: words here would hide them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the broker
     Serve(ServeArgs),
-    /// Publish events to a topic
     Publish(PublishArgs),
-    /// Print the events of topics as they come, for ever
     Subscribe(SubscribeArgs),
-    /// List topics and what they hold
     Topics(TopicsArgs),
-    /// Show the state of the broker
     Status(StatusArgs),
-    /// Say how much history is kept, topic by topic
     Policy(PolicyArgs),
-    /// Remove all events of a topic
     Purge(PurgeArgs),
-    /// Print the whole log as an archive
     Export(ExportArgs),
-    /// Put an archive, or lines of events, into a log
     Import(ImportArgs),
-    /// Copy a running broker's log into a new data directory
     Backup(BackupArgs),
-    /// Read all of a data directory and check it
     Verify(VerifyArgs),
 }
 
@@ -90,9 +80,10 @@ pub(crate) struct ServerArgs {
     pub(crate) url: String,
 }
 
-/// Publish events to a topic, and print the id of each once it is durable.
+/// Publish events to a topic, and print the id of each once it is durable
 ///
-/// The whole input is the data of one event, byte for byte; with --ndjson every line is the data of one event:
+/// The whole input is the data of one event, byte for byte; with --ndjson every line is the data of
+/// one event:
 ///
 ///   echo '{"price":182.3}' | perennial publish stocks.ibm --type trade
 ///
@@ -125,10 +116,10 @@ pub(crate) struct PublishArgs {
     pub(crate) server: ServerArgs,
 }
 
-/// Print the events of topics as they come, for ever: data as it is, then a line end.
+/// Print the events of topics as they come, for ever: data as it is, then a line end
 ///
-/// It comes back by itself when the connection breaks and goes on behind the last event. With --cursor it also goes on
-/// there when it is killed and started again:
+/// It comes back by itself when the connection breaks and goes on behind the last event. With
+/// --cursor it also goes on there when it is killed and started again:
 ///
 ///   perennial subscribe 'stocks.*' --from earliest --cursor stocks.cursor >> trades.ndjson
 #[derive(Debug, Args)]
@@ -200,6 +191,27 @@ mod tests {
             .unwrap();
         let Command::Subscribe(args) = cli.command else { panic!("{cli:?}") };
         assert_eq!((args.from.as_deref(), args.patterns.len(), args.envelope), (Some("-5"), 2, true));
+    }
+
+    #[test]
+    fn the_help_of_a_command_has_its_examples() {
+        let mut command = Cli::command();
+        command.build();
+        for (path, example) in [
+            (&["publish"][..], "tail -f trades.ndjson | perennial publish stocks.ibm --ndjson"),
+            (&["subscribe"], "--cursor stocks.cursor"),
+            (&["policy"], "perennial policy list"),
+            (&["policy", "set"], "--max-events 100000 --dry-run"),
+            (&["purge"], "perennial purge stocks.ibm --yes"),
+            (&["export"], "zstd > monday.ndjson.zst"),
+            (&["import"], "| perennial import"),
+            (&["backup"], "perennial serve --data ./backup"),
+            (&["verify"], "perennial verify --data ./perennial-data"),
+        ] {
+            let found = path.iter().try_fold(&mut command, |command, name| command.find_subcommand_mut(name));
+            let help = found.unwrap().render_long_help().to_string();
+            assert!(help.contains(example), "{path:?}: {help}");
+        }
     }
 
     #[test]

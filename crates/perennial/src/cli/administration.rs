@@ -4,9 +4,10 @@ use clap::{Args, Subcommand};
 
 use super::ServerArgs;
 
-/// Say how much history is kept, topic by topic.
+/// Say how much history is kept, topic by topic
 ///
-/// A policy holds for each topic that its pattern matches, separately. The most specific pattern governs a topic wholly:
+/// A policy holds for each topic that its pattern matches, separately. The most specific pattern
+/// governs a topic wholly:
 ///
 ///   perennial policy set 'stocks.**' --max-age 7d --max-bytes 1GiB
 ///
@@ -22,13 +23,9 @@ pub(crate) struct PolicyArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// List all policies
     List(PolicyListArgs),
-    /// Show the policy of a pattern
     Get(PolicyGetArgs),
-    /// Set the policy of a pattern, in place of the one it had
     Set(PolicySetArgs),
-    /// Delete the policy of a pattern: what it governed is governed by the next less specific one
     Delete(PolicyDeleteArgs),
 }
 
@@ -54,10 +51,10 @@ pub(crate) struct PolicyGetArgs {
     pub(crate) server: ServerArgs,
 }
 
-/// Set the policy of a pattern, in place of the one it had.
+/// Set the policy of a pattern, in place of the one it had
 ///
-/// What no limit names is kept for ever. Without any limit all is kept: an exception to a wider pattern. See first what
-/// would go:
+/// What no limit names is kept for ever. Without any limit all is kept: an exception to a wider
+/// pattern. See first what would go:
 ///
 ///   perennial policy set 'stocks.**' --max-events 100000 --dry-run
 #[derive(Debug, Args)]
@@ -106,10 +103,10 @@ pub(crate) struct PolicyDeleteArgs {
     pub(crate) server: ServerArgs,
 }
 
-/// Remove all events of a topic, for good.
+/// Remove all events of a topic, for good
 ///
-/// Readers that had not got to them are told of a gap. The topic's last id and its idempotency keys stay. It asks before it
-/// does it, and needs --yes where nobody can be asked:
+/// Readers that had not got to them are told of a gap. The topic's last id and its idempotency keys
+/// stay. It asks before it does it, and needs --yes where nobody can be asked:
 ///
 ///   perennial purge stocks.ibm --dry-run
 ///

@@ -26,10 +26,11 @@ impl LogArgs {
     }
 }
 
-/// Print the whole log on standard output as an archive: lines of JSON, an envelope for each event.
+/// Print the whole log on standard output as an archive: lines of JSON, an envelope for each event
 ///
-/// An archive also has the list of epochs, what was removed, the last id of every topic, and the idempotency keys, so that
-/// its import is as good as the original. With --url it is consistent while publishing goes on:
+/// An archive also has the list of epochs, what was removed, the last id of every topic, and the
+/// idempotency keys, so that its import is as good as the original. With --url it is consistent
+/// while publishing goes on:
 ///
 ///   perennial export --url http://127.0.0.1:8080 | zstd > monday.ndjson.zst
 ///
@@ -41,17 +42,18 @@ pub(crate) struct ExportArgs {
     pub(crate) log: LogArgs,
 }
 
-/// Put an archive, or lines of events, into a log.
+/// Put an archive, or lines of events, into a log
 ///
-/// An archive in a new or empty directory is an exact copy: sequences, times and uuids stay, under a new epoch, and readers
-/// come back with their old ids:
+/// An archive in a new or empty directory is an exact copy: sequences, times and uuids stay, under
+/// a new epoch, and readers come back with their old ids:
 ///
 ///   perennial import --data ./restored monday.ndjson && perennial serve --data ./restored
 ///
-/// Into a log that has events, or with --url, an archive's events are appended with new ids. Running that again within the
-/// idempotency window (24h by default) appends nothing twice, since each event's uuid makes its idempotency key. The
-/// broker's own events ($broker.*) are left out then. Lines of events, one object each, are appended in every case; they can
-/// carry an idempotency_key to be safe to repeat:
+/// Into a log that has events, or with --url, an archive's events are appended with new ids.
+/// Running that again within the idempotency window (24h by default) appends nothing twice, since
+/// each event's uuid makes its idempotency key. The broker's own events ($broker.*) are left out
+/// then. Lines of events, one object each, are appended in every case; they can carry an
+/// idempotency_key to be safe to repeat:
 ///
 ///   echo '{"topic":"news.today","data":"text","idempotency_key":"n1"}' | perennial import
 #[derive(Debug, Args)]
@@ -64,13 +66,14 @@ pub(crate) struct ImportArgs {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Copy a running broker's log into a new data directory, while publishing goes on.
+/// Copy a running broker's log into a new data directory, while publishing goes on
 ///
 /// The copy is what was durable at one moment, and is ready to be served:
 ///
 ///   perennial backup --url http://127.0.0.1:8080 ./backup && perennial serve --data ./backup
 ///
-/// It begins a new epoch, so that no id is ever used twice; ids of the original up to the copy's end resume in it.
+/// It begins a new epoch, so that no id is ever used twice; ids of the original up to the copy's
+/// end resume in it.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct BackupArgs {
@@ -81,7 +84,7 @@ pub(crate) struct BackupArgs {
     pub(crate) server: ServerArgs,
 }
 
-/// Read every record of a data directory, and compare every index with the log.
+/// Read every record of a data directory, and compare every index with the log
 ///
 /// It prints what it found, and changes no event. Damage exits with 1 and says where it is:
 ///
