@@ -11,6 +11,7 @@ use crate::command_line::assert_fails;
 use crate::harness::archive::{EVERYTHING, events, on, run, text_of, without_epoch};
 use crate::harness::envelope::sequence;
 use crate::harness::{Broker, Envelope, PATIENCE, heavy};
+use crate::upgrade::engine;
 
 fn backup(broker: &Broker, directory: &Path) -> std::process::Output {
     run(broker.command(&["backup", directory.to_str().unwrap()]), b"")
@@ -147,8 +148,7 @@ fn verify_counts_what_is_sound_and_changes_nothing() {
 
 /// Changes a byte of a text in every value of the store that has it, as the disk could without anybody's knowledge.
 fn damage(data: &Path, text: &str) {
-    let config = sled::Config::new().path(data.join("sled")).segment_size(16 << 20).flush_every_ms(None);
-    let store = config.open().unwrap();
+    let store = engine(data);
     let mut changed = 0;
     for (key, value) in store.iter().map(Result::unwrap) {
         if let Some(place) = value.windows(text.len()).position(|window| window == text.as_bytes()) {

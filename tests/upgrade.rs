@@ -28,10 +28,21 @@ fn store(data: &Path) -> PathBuf {
     panic!("no store in {}", data.display());
 }
 
+/// The store as the engine alone opens it, while no broker runs. It insists on the segments that the store was made with,
+/// which `conf` names.
+pub(crate) fn engine(data: &Path) -> sled::Db {
+    let directory = store(data);
+    let conf = fs::read(directory.join("conf")).unwrap();
+    let conf = String::from_utf8_lossy(&conf);
+    let line = conf.lines().find_map(|line| line.strip_prefix("segment_size:"));
+    let segment_bytes = line.expect("a size of segments").trim().parse().unwrap();
+    let config = sled::Config::new().path(directory).segment_size(segment_bytes).flush_every_ms(None);
+    config.open().unwrap()
+}
+
 /// Reads the stamp and puts another in its place.
 fn exchange_stamp(data: &Path, stamp: u32) -> u32 {
-    let config = sled::Config::new().path(store(data)).segment_size(4 * 1_024 * 1_024).flush_every_ms(None);
-    let db = config.open().unwrap();
+    let db = engine(data);
     let before = db.insert(STAMP_KEY, &stamp.to_be_bytes()).unwrap().expect("the store has a stamp");
     db.flush().unwrap();
     u32::from_be_bytes(before.as_ref().try_into().unwrap())
