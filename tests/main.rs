@@ -8,6 +8,10 @@ mod harness;
 
 /// Who may speak: hosts, origins, preflights.
 mod access;
+/// Copies of a log: an archive in an empty directory is as good as the original.
+mod archive;
+/// Backups of a running broker, and the check of a data directory.
+mod backup;
 /// System calls under strace: nothing leaves before its barrier, and a barrier that fails is final.
 mod barrier;
 /// Many events in: exact text, order, all or nothing.
@@ -30,10 +34,14 @@ mod durability;
 mod faults;
 /// How data is framed, and envelopes byte for byte.
 mod framing;
+/// The commands `policy` and `purge`.
+mod governing;
 /// Text that breaks programs, judged by rules of the tests' own.
 mod hostile;
 /// Publishing twice without publishing twice, and the expected id.
 mod idempotency;
+/// Appending archives and lines to a log that has events.
+mod importing;
 /// Topics, status and health; methods and queries.
 mod limits;
 /// The metrics: their format, and that they agree with what is told elsewhere.

@@ -30,7 +30,7 @@ fn store(data: &Path) -> PathBuf {
 
 /// Reads the stamp and puts another in its place.
 fn exchange_stamp(data: &Path, stamp: u32) -> u32 {
-    let config = sled::Config::new().path(store(data)).segment_size(16 * 1_024 * 1_024).flush_every_ms(None);
+    let config = sled::Config::new().path(store(data)).segment_size(4 * 1_024 * 1_024).flush_every_ms(None);
     let db = config.open().unwrap();
     let before = db.insert(STAMP_KEY, &stamp.to_be_bytes()).unwrap().expect("the store has a stamp");
     db.flush().unwrap();

@@ -3,6 +3,7 @@
 //! Two nouns: a `Broker` is the built binary in a temporary directory, and a `Reader` is one event stream from it. Both
 //! speak through `http`, a client of plain sockets that sends exactly the bytes it is given and checks what it gets.
 
+pub(crate) mod archive;
 pub(crate) mod broker;
 pub(crate) mod envelope;
 pub(crate) mod heavy;

@@ -1,8 +1,8 @@
 //! The protocol: HTTP, JSON and `text/event-stream` over a [`broker::Broker`].
 //!
 //! A request's way: `access` (who may speak), the route in `server`, then one file for each thing that can be done:
-//! `publish` and `batch` write, `read` and what it calls reads. What a request says is taken apart strictly
-//! (`path`, `query`, `body`); whatever is refused is refused in one form (`problem`).
+//! `publish` and `batch` write, `read` and what it calls reads, `export` hands out the whole log as an `archive`. What a
+//! request says is taken apart strictly (`path`, `query`, `body`); whatever is refused is refused in one form (`problem`).
 //!
 //! Never here: an engine's name, a policy's rule, a second copy of history.
 #![forbid(unsafe_code)]
@@ -33,13 +33,17 @@ mod sse;
 mod start;
 mod subscribe;
 
+pub mod archive;
 mod connections;
 mod dry_run;
+mod export;
+
 mod health;
 mod metrics;
 mod policies;
 mod status;
 mod topics;
 
+pub use export::Archives;
 pub use options::{Options, StaticPage, Writable};
 pub use server::serve;

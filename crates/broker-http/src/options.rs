@@ -7,6 +7,8 @@ use std::time::Duration;
 use event_log::AppendError;
 use event_log::limits::{BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, DATA_BYTES_DEFAULT, STREAMS_DEFAULT};
 
+use crate::export::Archives;
+
 /// Whether the log would take an append now; asked by `/readyz`.
 pub type Writable = Arc<dyn Fn() -> Result<(), AppendError> + Send + Sync>;
 
@@ -35,6 +37,8 @@ pub struct Options {
     pub pages: Vec<StaticPage>,
     /// Whether the log would take an append now.
     pub writable: Writable,
+    /// What `/v1/export` hands out, if the engine has it.
+    pub archives: Option<Archives>,
 }
 
 impl Default for Options {
@@ -51,6 +55,7 @@ impl Default for Options {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             pages: Vec::new(),
             writable: Arc::new(|| Ok(())),
+            archives: None,
         }
     }
 }

@@ -265,7 +265,7 @@ impl JsonPage {
 }
 
 /// The connection breaks: a reader must not take half a history for the whole.
-fn broken_off(error: ReadError) -> std::io::Error {
+pub(crate) fn broken_off(error: ReadError) -> std::io::Error {
     tracing::error!(%error, code = error.code(), "a reading breaks off because the log cannot be read");
     std::io::Error::other(error)
 }

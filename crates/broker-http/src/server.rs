@@ -25,7 +25,7 @@ use crate::endpoint::Endpoint;
 use crate::options::{Options, StaticPage};
 use crate::problem::{self, Problem};
 use crate::state::State;
-use crate::{batch, connections, health, metrics, policies, publish, read, status, topics};
+use crate::{batch, connections, export, health, metrics, policies, publish, read, status, topics};
 
 /// A browser comes back on the same connection within this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -126,6 +126,7 @@ fn administration(config: &mut web::ServiceConfig) {
         .service(Endpoint::at("/v1/connections/{id:[^/]*}").delete(connections::end))
         .service(Endpoint::at("/v1/status").get(status::status))
         .service(Endpoint::at("/metrics").get(metrics::metrics))
+        .service(Endpoint::at("/v1/export").get(export::export))
         .service(Endpoint::at("/healthz").get(health::alive))
         .service(Endpoint::at("/readyz").get(health::ready));
 }

@@ -125,6 +125,11 @@ impl Blocks {
         self.blocks.range(block.saturating_add(1)..).map(|(_, block)| block)
     }
 
+    /// Bytes on disk, about, that all removed events still take.
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        self.blocks.values().map(Block::dead_bytes).sum()
+    }
+
     /// A record was stored.
     pub(crate) fn add(&mut self, position: Position, weight: u32, is_live: bool) {
         let number = number_of(position);

@@ -29,6 +29,9 @@ pub(crate) type Hash = [u8; 16];
 pub(crate) const EPOCHS: [u8; 2] = [0x00, 0x01];
 pub(crate) const CHECKPOINT: [u8; 2] = [0x00, 0x02];
 pub(crate) const STARTS: [u8; 2] = [0x00, 0x03];
+/// Rows that are written for what writing does to the engine's file. Nobody reads them.
+pub(crate) const CLEANING: [u8; 2] = [0xff, 0x00];
+pub(crate) const FILLER: [u8; 2] = [0xff, 0x01];
 
 pub(crate) const CHUNK: u8 = 0x01;
 pub(crate) const POSTINGS: u8 = 0x02;

@@ -6,6 +6,7 @@
 //! log always ends in the record of its head.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use event_log::{Position, ReadError};
 
@@ -21,33 +22,33 @@ use crate::shared::Shared;
 use crate::store::{Store, index_damaged};
 
 /// Bytes of chunks that one step reads.
-const READ_AT_ONCE: usize = 1 << 20;
+const READ_AT_ONCE: usize = 2 << 20;
 /// Bytes of records that one step writes.
-const WRITTEN_AT_ONCE: usize = 256 << 10;
+const WRITTEN_AT_ONCE: usize = 512 << 10;
 
 /// A step that was planned.
 pub(crate) struct Step {
     /// `None` if there is nothing to write.
     pub(crate) plan: Option<PackPlan>,
-    /// The block goes on behind this place; `None` at its end.
+    /// The blocks go on behind this place; `None` at their end.
     pub(crate) rest_after: Option<Position>,
 }
 
-/// Plans the step of a block that begins behind a place.
+/// Plans the step of neighbouring blocks that begins behind a place.
 pub(crate) fn plan(
     shared: &Shared,
     store: &Store,
-    number: BlockNumber,
+    blocks: RangeInclusive<BlockNumber>,
     after: Position,
 ) -> Result<Step, ReadError> {
-    let (base, end) = {
-        let catalog = &shared.view().catalog;
-        (catalog.blocks.get(number), blocks::first_of(blocks::number_of(catalog.indexed_through())))
-    };
-    let mut packing = Packing::new(shared, store, number, base);
+    let end = blocks::first_of(blocks::number_of(shared.view().catalog.indexed_through()));
+    let mut packing = Packing::new(shared, store);
+    let begin = blocks::first_of(*blocks.start()).max(Position::new(after.get().saturating_add(1)));
     let mut rest_after = None;
-    let begin = blocks::first_of(number).max(Position::new(after.get().saturating_add(1)));
-    for chunk in store.chunks(begin, blocks::last_of(number))? {
+    for number in blocks::number_of(begin)..=*blocks.end() {
+        packing.look_at(number);
+    }
+    for chunk in store.chunks(begin, blocks::last_of(*blocks.end()))? {
         let chunk = chunk?;
         let Some(last) = chunk.last()?.filter(|last| *last < end) else { break };
         if last < begin {
@@ -55,15 +56,13 @@ pub(crate) fn plan(
         }
         packing.take(&chunk)?;
         if packing.read >= READ_AT_ONCE || packing.written >= WRITTEN_AT_ONCE {
-            rest_after = (last < blocks::last_of(number)).then_some(last);
+            rest_after = (last < blocks::last_of(*blocks.end())).then_some(last);
             break;
         }
     }
-    let is_end = rest_after.is_none();
-    if packing.dropped.is_empty() && base.packed {
-        return Ok(Step { plan: None, rest_after });
-    }
-    Ok(Step { plan: Some(packing.finish(number, is_end)?), rest_after })
+    let packed_through = rest_after.unwrap_or_else(|| blocks::last_of(*blocks.end()));
+    let plan = packing.finish(begin, packed_through)?;
+    Ok(Step { plan, rest_after })
 }
 
 /// A step under construction.
@@ -91,18 +90,22 @@ struct Dropped {
 }
 
 impl<'a> Packing<'a> {
-    fn new(shared: &'a Shared, store: &'a Store, number: BlockNumber, base: Block) -> Self {
+    fn new(shared: &'a Shared, store: &'a Store) -> Self {
         Packing {
             shared,
             store,
             dead: DeadPlaces::new(shared, store),
-            before: BTreeMap::from([(number, base)]),
+            before: BTreeMap::new(),
             writer: ChunkWriter::packing(),
             old: Vec::new(),
             read: 0,
             written: 0,
             dropped: Vec::new(),
         }
+    }
+
+    fn look_at(&mut self, number: BlockNumber) {
+        self.before.entry(number).or_insert_with(|| self.shared.view().catalog.blocks.get(number));
     }
 
     fn take(&mut self, chunk: &Chunk) -> Result<(), ReadError> {
@@ -125,11 +128,9 @@ impl<'a> Packing<'a> {
     /// Whether a record's event was removed.
     fn judge(&mut self, record: &Record<'_>) -> Result<Option<Dropped>, ReadError> {
         let position = record.position();
+        self.look_at(blocks::number_of(position));
         let (topic, removed_through) = {
-            let catalog = &self.shared.view().catalog;
-            let block = blocks::number_of(position);
-            self.before.entry(block).or_insert_with(|| catalog.blocks.get(block));
-            let topics = &catalog.topics;
+            let topics = &self.shared.view().catalog.topics;
             let number = std::str::from_utf8(record.topic()).ok().and_then(|name| topics.number(name));
             let number = number.ok_or_else(|| {
                 index_damaged(format!("the event at {position} is of a topic that is not in it"))
@@ -142,7 +143,14 @@ impl<'a> Packing<'a> {
         Ok(is_gone.then_some(Dropped { position, weight, topic, is_dead }))
     }
 
-    fn finish(mut self, number: BlockNumber, is_end: bool) -> Result<PackPlan, ReadError> {
+    /// The plan, unless it would change nothing. The blocks between two places are then packed.
+    fn finish(mut self, from: Position, through: Position) -> Result<Option<PackPlan>, ReadError> {
+        // A block that was begun in an earlier step ends in this one.
+        let is_done = |number: &BlockNumber| (from..=through).contains(&blocks::last_of(*number));
+        let packed: Vec<BlockNumber> = self.before.keys().copied().filter(is_done).collect();
+        if self.dropped.is_empty() && self.before.values().all(|block| block.packed) {
+            return Ok(None);
+        }
         let new = std::mem::take(&mut self.writer).finish();
         let mut changed = self.before.clone();
         // Every chunk begins with a record, and every record's block was looked at.
@@ -165,12 +173,12 @@ impl<'a> Packing<'a> {
                 block.dead = block.dead.saturating_sub(u32::from(dropped.is_dead));
             });
         }
-        change(number, &|block| block.packed = is_end);
+        packed.into_iter().for_each(|number| change(number, &|block| block.packed = true));
         self.put_removed_chunks(&new, &mut rows);
         self.put_dead(&mut rows)?;
         self.put_postings(&mut rows)?;
         let blocks = self.before.into_iter().map(|(number, before)| (number, before, changed[&number]));
-        Ok(PackPlan { blocks: blocks.collect(), rows })
+        Ok(Some(PackPlan { blocks: blocks.collect(), rows }))
     }
 
     /// The rows of old chunks that no new one replaces.

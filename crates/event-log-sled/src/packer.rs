@@ -5,6 +5,7 @@
 //! what is kept, it becomes less choosy.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -27,6 +28,16 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const LOOKED_AT_ONCE: usize = 16_384;
 /// Blocks that one look brings.
 const FOUND_AT_ONCE: usize = 256;
+/// The engine is let clean one page for so many bytes that were written.
+const CLEANED_PER_PAGE: usize = 64 << 10;
+/// Pages that it cleans at once, at most.
+const CLEANED_AT_ONCE: usize = 64;
+/// Tries without the file becoming shorter, after which it is as short as it gets.
+const TRIED_IN_VAIN: u32 = 64;
+/// Tries between two segments that are filled.
+const TRIES_PER_SEGMENT: u32 = 8;
+/// Pages that one try moves.
+const CLEANED_TO_SHRINK: usize = 256;
 /// Bytes that a step may need while the disk is nearly full.
 const STEP_BYTES: usize = 1 << 20;
 /// Bytes on disk that nobody minds.
@@ -52,28 +63,69 @@ struct Packer<'a> {
 }
 
 /// What a look for work depends on.
-type Seen = (Removals, Position, bool);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    removals: Removals,
+    indexed_through: Position,
+    haste: Haste,
+}
+
+/// How the file becomes shorter.
+#[derive(Debug, Default)]
+struct Shrinking {
+    /// The least that it was so far.
+    least: u64,
+    /// So often it was tried since.
+    in_vain: u32,
+}
+
+/// How much there is to give back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Haste {
+    /// The disk holds little more than what is kept.
+    None,
+    /// It holds much more.
+    Some,
+    /// And most of that are records of removed events.
+    Much,
+}
+
+impl Haste {
+    /// A block is packed if at least this share of it, in hundredths, is dead.
+    fn least_dead(self) -> u64 {
+        match self {
+            Haste::None => 50,
+            Haste::Some => 25,
+            Haste::Much => 33,
+        }
+    }
+
+    /// How long to rest after a step that took so long.
+    fn rest(self, took: Duration) -> Duration {
+        match self {
+            Haste::None => took * 3,
+            Haste::Some => took,
+            Haste::Much => Duration::ZERO,
+        }
+    }
+}
 
 impl Packer<'_> {
     fn run(&self) -> Result<(), ReadError> {
         let mut seen: Option<Seen> = None;
+        let mut shrinking = Shrinking::default();
         while self.shared.takes_reads() {
             let now = self.state();
-            if seen == Some(now) {
-                thread::park_timeout(INTERVAL);
-                continue;
-            }
-            let found = self.look(now.2);
-            if found.is_empty() {
-                seen = Some(now);
-                continue;
-            }
+            let found = if seen == Some(now) { Vec::new() } else { self.look(now.haste) };
             let mut changed = false;
-            for number in found {
-                changed |= self.pack(number)?;
+            for blocks in found {
+                changed |= self.pack(blocks)?;
             }
             if !changed {
                 seen = Some(now);
+                self.clean(now.haste)?;
+                self.shrink(&mut shrinking, now.haste)?;
+                thread::park_timeout(INTERVAL);
             }
         }
         Ok(())
@@ -82,12 +134,18 @@ impl Packer<'_> {
     fn state(&self) -> Seen {
         let is_tight = self.shared.is_disk_tight(SPARE_BYTES);
         let catalog = &self.shared.view().catalog;
-        (catalog.removals, catalog.indexed_through(), is_tight)
+        let debris = catalog.blocks.dead_bytes();
+        let haste = match is_tight {
+            false => Haste::None,
+            true if debris > catalog.bytes / 4 + SPARE_BYTES => Haste::Much,
+            true => Haste::Some,
+        };
+        Seen { removals: catalog.removals, indexed_through: catalog.indexed_through(), haste }
     }
 
-    /// Blocks that are worth it, the oldest first.
-    fn look(&self, is_tight: bool) -> Vec<BlockNumber> {
-        let mut found = Vec::new();
+    /// Blocks that are worth it, those with the most to give first, and neighbours together.
+    fn look(&self, haste: Haste) -> Vec<RangeInclusive<BlockNumber>> {
+        let mut found: Vec<(u64, BlockNumber)> = Vec::new();
         let mut from = 0;
         loop {
             let view = self.shared.view();
@@ -96,45 +154,47 @@ impl Packer<'_> {
             let end = blocks::number_of(catalog.indexed_through());
             let mut looked_at = catalog.blocks.range(from..end).take(LOOKED_AT_ONCE).peekable();
             if looked_at.peek().is_none() {
-                return found;
+                break;
             }
             for (number, block) in looked_at {
                 from = number + 1;
-                if is_worth_it(block, is_tight) {
-                    found.push(number);
-                }
-                if found.len() == FOUND_AT_ONCE {
-                    return found;
-                }
+                found.extend(worth(block, haste).map(|worth| (worth, number)));
             }
         }
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.truncate(FOUND_AT_ONCE);
+        let mut numbers: Vec<BlockNumber> = found.into_iter().map(|(_, number)| number).collect();
+        numbers.sort_unstable();
+        let runs = numbers.chunk_by(|a, b| *b == a + 1);
+        runs.map(|run| run[0]..=run[run.len() - 1]).collect()
     }
 
-    /// Packs a block; whether that changed anything.
-    fn pack(&self, number: BlockNumber) -> Result<bool, ReadError> {
+    /// Packs neighbouring blocks; whether that changed anything.
+    fn pack(&self, blocks: RangeInclusive<BlockNumber>) -> Result<bool, ReadError> {
         let mut changed = false;
         let mut after = Position::ORIGIN;
         while self.shared.takes_reads() {
-            if self.shared.has_room(STEP_BYTES).is_err() && !self.is_empty(number) {
+            if self.shared.has_room(STEP_BYTES).is_err() && !self.are_empty(&blocks) {
                 return Ok(changed);
             }
             let begun = Instant::now();
             let store = self.shared.store()?;
-            let pack::Step { plan, rest_after } = pack::plan(self.shared, &store, number, after)?;
-            drop::<Arc<Store>>(store);
+            let pack::Step { plan, rest_after } = pack::plan(self.shared, &store, blocks.clone(), after)?;
             let held = match plan {
                 None => true,
                 Some(plan) => {
-                    let (answer, held) = oneshot::channel();
                     changed = true;
+                    let (answer, held) = oneshot::channel();
                     // Here and not in the writer, so that no publisher waits for those who read.
                     let _nobody_reads = self.shared.nobody_reads();
                     hand_over(self.queue, Request::Pack(plan, answer))?;
                     held.blocking_recv().map_err(|_| ReadError::Closed)?
                 }
             };
-            let took = begun.elapsed();
-            thread::park_timeout(if self.shared.is_disk_tight(SPARE_BYTES) { took / 2 } else { took * 2 });
+            drop::<Arc<Store>>(store);
+            let haste = self.state().haste;
+            self.clean(haste)?;
+            thread::park_timeout(haste.rest(begun.elapsed()));
             match rest_after {
                 // A removal came first: the step is planned anew.
                 _ if !held => {}
@@ -145,19 +205,47 @@ impl Packer<'_> {
         Ok(changed)
     }
 
-    fn is_empty(&self, number: BlockNumber) -> bool {
-        self.shared.view().catalog.blocks.get(number).live_events == 0
+    /// Lets the engine make room in its file, for as much as was written since the last time.
+    fn clean(&self, haste: Haste) -> Result<(), ReadError> {
+        let store = self.shared.store()?;
+        let pages = store.take_written() / CLEANED_PER_PAGE;
+        if haste > Haste::None { store.clean(pages.min(CLEANED_AT_ONCE)) } else { Ok(()) }
+    }
+
+    /// Lets the engine give what its file has too much back to the system, as long as that has an effect.
+    fn shrink(&self, shrinking: &mut Shrinking, haste: Haste) -> Result<(), ReadError> {
+        if haste == Haste::None || self.shared.has_room(STEP_BYTES).is_err() {
+            return Ok(());
+        }
+        let bytes = self.shared.bytes_on_disk();
+        if bytes < shrinking.least || bytes > shrinking.least + shrinking.least / 8 {
+            *shrinking = Shrinking { least: bytes, in_vain: 0 };
+        }
+        if shrinking.in_vain < TRIED_IN_VAIN {
+            shrinking.in_vain += 1;
+            let store = self.shared.store()?;
+            // The engine moves pages from the front of the file first: what is in its queue goes before there is more.
+            store.clean(CLEANED_TO_SHRINK)?;
+            if shrinking.in_vain.is_multiple_of(TRIES_PER_SEGMENT) {
+                store.fill_segment()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn are_empty(&self, blocks: &RangeInclusive<BlockNumber>) -> bool {
+        let view = self.shared.view();
+        blocks.clone().all(|number| view.catalog.blocks.get(number).live_events == 0)
     }
 }
 
-/// Whether packing a block gives back enough for the work.
-fn is_worth_it(block: &Block, is_tight: bool) -> bool {
-    let (disk, dead) = (block.disk_bytes(), block.dead_bytes());
+/// How much packing a block is worth, in hundredths of it; `None` if it is not worth the work.
+fn worth(block: &Block, haste: Haste) -> Option<u64> {
+    let disk = block.disk_bytes().max(1);
+    let dead = block.dead_bytes() * 100 / disk;
     let full_chunks = disk / chunk::VALUE_BYTES_MAX as u64 + 1;
     let is_scattered = u64::from(block.chunks) > 4 * full_chunks;
-    let least_share = if is_tight { 16 } else { 4 };
-    block.stored_events > 0
-        && (block.live_events == 0
-            || dead * least_share >= disk
-            || (!block.packed && (is_scattered || is_tight)))
+    let is_loose = !block.packed && (is_scattered || haste == Haste::Some);
+    let is_worth_it = block.stored_events > 0 && (dead >= haste.least_dead() || is_loose);
+    is_worth_it.then_some(dead)
 }

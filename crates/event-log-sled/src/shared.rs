@@ -123,7 +123,8 @@ impl Shared {
         }
     }
 
-    fn bytes_on_disk(&self) -> u64 {
+    /// What the log takes on disk, as of a moment ago.
+    pub(crate) fn bytes_on_disk(&self) -> u64 {
         let mut known = self.disk_use.lock();
         match *known {
             Some((at, bytes)) if at.elapsed() < DISK_USE_AGE_MAX => bytes,

@@ -7,6 +7,7 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -18,12 +19,18 @@ use crate::keys::{self, TopicNumber};
 use crate::postings::{self, Posting};
 use crate::{OpenError, barrier, directory, rows};
 
-/// The largest that sled knows. A leaf larger than a quarter of a segment would go to a blob file.
-const SEGMENT_BYTES: usize = 16 * 1_024 * 1_024;
+/// Of a new store. A leaf larger than a quarter of a segment would go to a blob file; ours have at most some 600 KiB. Small
+/// segments are dead sooner, and sled uses a segment again only once all of it is dead: with 16 MiB, which stores of the
+/// first version have, the file takes a tenth more.
+const SEGMENT_BYTES: usize = 4 * 1_024 * 1_024;
 /// sled counts each access to a leaf, and looks for leaves to forget only after 64 accesses in one of 256 shards. A
 /// walk through large leaves has few accesses for each, and would keep gigabytes in memory whatever the cache's bound.
 /// So every value is accessed once more for so many of its bytes, which bounds what lingers to 64 MiB beyond the cache.
 const BYTES_PER_ACCESS: usize = 4 * 1_024;
+/// Changes of a page after which sled consolidates it.
+const CHANGES_PER_PAGE: usize = 10;
+/// A value that fills segments.
+const FILLER_BYTES: usize = 32 * 1_024;
 /// Longer than the ticks in which a file system tells time.
 const TICK_MAX: Duration = Duration::from_millis(2_100);
 /// How long to wait until threads of a store that was closed just now in this process let go of its file.
@@ -56,6 +63,10 @@ impl Writes {
         sizes.filter(|(_, bytes)| *bytes >= BYTES_PER_ACCESS).map(|(key, bytes)| (key.clone(), bytes))
     }
 
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |value| value.len())).sum()
+    }
+
     /// The rows that are put.
     #[cfg(test)]
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -71,6 +82,8 @@ pub(crate) struct Store {
     directory: PathBuf,
     /// When `blobs/` was last seen to change.
     blobs_changed: Mutex<Option<SystemTime>>,
+    /// Bytes that were written since this was last asked for.
+    written: AtomicUsize,
 }
 
 impl Store {
@@ -83,7 +96,7 @@ impl Store {
         let directory = data.join("sled");
         let opened = guarded("opened", || open_engine(&directory, cache_bytes));
         let db = opened.map_err(OpenError::Damaged)?.map_err(engine_open)?;
-        let store = Store { db, directory, blobs_changed: Mutex::new(None) };
+        let store = Store { db, directory, blobs_changed: Mutex::new(None), written: AtomicUsize::new(0) };
         let prepared = guarded("prepared", || store.prepare(data, witnessed));
         prepared.map_err(OpenError::Damaged)??;
         Ok(store)
@@ -132,6 +145,7 @@ impl Store {
     /// Writes rows, all or none, and returns once they are durable.
     pub(crate) fn write(&self, writes: Writes) -> Result<(), ReadError> {
         let large: Vec<(sled::IVec, usize)> = writes.large().collect();
+        self.written.fetch_add(writes.bytes(), Ordering::Relaxed);
         self.apply(writes.0).map_err(engine)?;
         self.db.flush().map_err(engine).map_err(barrier_failed)?;
         self.sync_new_blobs().map_err(|error| barrier_failed(ReadError::Engine(error.into())))?;
@@ -273,6 +287,32 @@ impl Store {
         })
     }
 
+    /// Bytes that were written since this was last asked.
+    pub(crate) fn take_written(&self) -> usize {
+        self.written.swap(0, Ordering::Relaxed)
+    }
+
+    /// Lets sled move so many pages out of segments of its file that are mostly dead, so that those can be used again.
+    ///
+    /// sled moves one such page whenever it consolidates any page, and it consolidates one after ten changes of it. So a
+    /// row that nobody reads is changed ten times for each. Nothing here has to be durable.
+    pub(crate) fn clean(&self, pages: usize) -> Result<(), ReadError> {
+        for number in 0..pages * CHANGES_PER_PAGE {
+            self.db.insert(keys::CLEANING, &(number as u64).to_be_bytes()).map_err(engine)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what nobody reads, as much as a segment of the file: sled looks whether it can make its file shorter only
+    /// when it has filled a segment.
+    pub(crate) fn fill_segment(&self) -> Result<(), ReadError> {
+        let filler = vec![0; FILLER_BYTES];
+        for _ in 0..SEGMENT_BYTES / FILLER_BYTES {
+            self.db.insert(keys::FILLER, filler.as_slice()).map_err(engine)?;
+        }
+        self.db.remove(keys::FILLER).map(drop).map_err(engine)
+    }
+
     /// A topic's indexed postings after a place, as many as one row holds; `None` if there are no more.
     pub(crate) fn postings_after(
         &self,
@@ -347,10 +387,11 @@ fn rebuild_marker(data: &Path) -> PathBuf {
 }
 
 fn open_engine(path: &Path, cache_bytes: u64) -> sled::Result<sled::Db> {
+    let segment_bytes = segment_bytes(path).unwrap_or(SEGMENT_BYTES);
     let config = || {
         sled::Config::new()
             .path(path)
-            .segment_size(SEGMENT_BYTES)
+            .segment_size(segment_bytes)
             .flush_every_ms(None)
             .cache_capacity(cache_bytes)
             .mode(sled::Mode::HighThroughput)
@@ -368,6 +409,14 @@ fn open_engine(path: &Path, cache_bytes: u64) -> sled::Result<sled::Db> {
             other => return other,
         }
     }
+}
+
+/// The size of segments that a store was made with, which sled writes into a file of its own and does not let change.
+fn segment_bytes(path: &Path) -> Option<usize> {
+    let conf = std::fs::read(path.join("conf")).ok()?;
+    let conf = String::from_utf8_lossy(&conf);
+    let line = conf.lines().find_map(|line| line.strip_prefix("segment_size:"))?;
+    line.trim().parse().ok()
 }
 
 fn first_of(row: Option<sled::Result<(sled::IVec, sled::IVec)>>) -> Result<Option<Position>, ReadError> {

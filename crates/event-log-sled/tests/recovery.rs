@@ -58,7 +58,7 @@ impl Place {
 
     fn raw(&self, name: &str) -> sled::Db {
         let config = sled::Config::new().path(self.path(name).join("sled"));
-        config.segment_size(16 << 20).flush_every_ms(None).open().unwrap()
+        config.segment_size(4 << 20).flush_every_ms(None).open().unwrap()
     }
 }
 

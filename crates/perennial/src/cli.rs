@@ -6,6 +6,18 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::KEYS;
 
+mod administration;
+mod archive;
+
+pub(crate) use administration::{
+    Limits, PolicyArgs, PolicyCommand, PolicyDeleteArgs, PolicyGetArgs, PolicyListArgs, PolicySetArgs,
+    PurgeArgs,
+};
+pub(crate) use archive::{BackupArgs, ExportArgs, ImportArgs, VerifyArgs};
+
+/// Where a broker listens when nothing else is said.
+const URL_DEFAULT: &str = "http://127.0.0.1:8080";
+
 /// A durable Server-Sent-Events broker: publish with a POST, read with an EventSource, miss nothing.
 ///
 /// Start one with `perennial serve --demo` and open the address that it prints, or in three terminals: `perennial
@@ -29,6 +41,18 @@ pub(crate) enum Command {
     Topics(TopicsArgs),
     /// Show the state of the broker
     Status(StatusArgs),
+    /// Say how much history is kept, topic by topic
+    Policy(PolicyArgs),
+    /// Remove all events of a topic
+    Purge(PurgeArgs),
+    /// Print the whole log as an archive
+    Export(ExportArgs),
+    /// Put an archive, or lines of events, into a log
+    Import(ImportArgs),
+    /// Copy a running broker's log into a new data directory
+    Backup(BackupArgs),
+    /// Read all of a data directory and check it
+    Verify(VerifyArgs),
 }
 
 /// Run the broker.
@@ -62,7 +86,7 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServerArgs {
     /// Address of the broker
-    #[arg(long, env = "PERENNIAL_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = "PERENNIAL_URL", default_value = URL_DEFAULT)]
     pub(crate) url: String,
 }
 
@@ -176,6 +200,18 @@ mod tests {
             .unwrap();
         let Command::Subscribe(args) = cli.command else { panic!("{cli:?}") };
         assert_eq!((args.from.as_deref(), args.patterns.len(), args.envelope), (Some("-5"), 2, true));
+    }
+
+    #[test]
+    fn a_log_is_a_directory_or_a_broker_but_not_both() {
+        let export = |arguments: &[&str]| {
+            let cli = Cli::try_parse_from([&["perennial", "export"], arguments].concat()).ok()?;
+            let Command::Export(args) = cli.command else { panic!("{cli:?}") };
+            Some((args.log.data.is_some(), args.log.server().url))
+        };
+        assert_eq!(export(&["--url", "http://h:1"]), Some((false, "http://h:1".to_owned())));
+        assert!(export(&["--data", "d"]).is_some_and(|(is_directory, _)| is_directory));
+        assert_eq!(export(&["--data", "d", "--url", "http://h:1"]), None);
     }
 
     #[test]

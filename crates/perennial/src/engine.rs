@@ -1,12 +1,14 @@
-//! The only room that names an engine. To run on another one, change this file and `Cargo.toml`.
+//! The room that names an engine. To run on another one, change this file, `archive/store.rs` and `Cargo.toml`.
 
 use std::sync::Arc;
 
 use anyhow::Context;
-use broker_http::Writable;
+use broker_http::{Archives, Writable};
 use event_log::{EventLog, SystemClock};
 use event_log_sled::{SledLog, SledOptions};
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream;
 
 use crate::config::Config;
 
@@ -15,6 +17,8 @@ pub(crate) struct Engine {
     pub(crate) log: Arc<dyn EventLog>,
     /// Whether it would take an append now.
     pub(crate) writable: Writable,
+    /// Copies of it, while appends go on.
+    pub(crate) archives: Archives,
     /// Resolves with the reason when the log can no longer promise anything; the process must then end.
     pub(crate) failed: BoxFuture<'static, String>,
 }
@@ -31,5 +35,20 @@ pub(crate) fn open(config: &Config, restored: bool) -> anyhow::Result<Engine> {
     let log = SledLog::open(options, Arc::new(SystemClock))
         .with_context(|| format!("the log in {} cannot be opened", config.data.display()))?;
     let asked = log.clone();
-    Ok(Engine { failed: log.failed(), writable: Arc::new(move || asked.is_writable()), log: Arc::new(log) })
+    Ok(Engine {
+        failed: log.failed(),
+        writable: Arc::new(move || asked.is_writable()),
+        archives: archives(log.clone()),
+        log: Arc::new(log),
+    })
+}
+
+fn archives(log: SledLog) -> Archives {
+    Arc::new(move || {
+        let items = stream::try_unfold(log.archive(), |mut archive| async move {
+            let items = archive.next().await?;
+            Ok((!items.is_empty()).then_some((items, archive)))
+        });
+        items.boxed()
+    })
 }

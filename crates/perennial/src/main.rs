@@ -3,11 +3,13 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (an argument, or a value of the configuration).
 #![forbid(unsafe_code)]
 
+mod archive;
 mod cli;
 mod client;
 mod config;
 mod demo;
 mod engine;
+mod progress;
 mod serve;
 mod telemetry;
 mod values;
@@ -31,6 +33,12 @@ fn main() -> ExitCode {
         Command::Subscribe(args) => client::subscribe::run(&args),
         Command::Topics(args) => client::topics::run(&args),
         Command::Status(args) => client::status::run(&args),
+        Command::Policy(args) => client::policy::run(&args.command),
+        Command::Purge(args) => client::purge::run(&args),
+        Command::Export(args) => archive::export::run(&args),
+        Command::Import(args) => archive::import::run(&args),
+        Command::Backup(args) => archive::backup::run(&args),
+        Command::Verify(args) => archive::verify::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

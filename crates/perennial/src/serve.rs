@@ -52,7 +52,7 @@ async fn serve(
     engine: Engine,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let Engine { log, writable, failed } = engine;
+    let Engine { log, writable, archives, failed } = engine;
     let retention = broker::Options {
         retention_interval: config.retention_interval,
         tombstone_retention: config.tombstone_retention,
@@ -63,6 +63,7 @@ async fn serve(
     let address = listener.local_addr()?;
     let mut options = options(config, with_demo);
     options.writable = writable;
+    options.archives = Some(archives);
 
     let server = broker_http::serve(listener, broker.clone(), options, shutdown.clone());
     let player = async {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use crate::WrongUsage;
@@ -63,9 +63,19 @@ impl Server {
 
     /// Reads one resource whole.
     pub(crate) async fn get(&self, url: Url) -> anyhow::Result<String> {
-        let response = self.client.get(url).send().await.map_err(|error| self.unreachable(&error))?;
-        let accepted = accepted(response).await?;
-        accepted.text().await.with_context(|| format!("the answer of {} broke off", self.base))
+        self.answer(self.client.get(url)).await
+    }
+
+    /// Sends a request and reads its answer whole.
+    pub(crate) async fn answer(&self, request: RequestBuilder) -> anyhow::Result<String> {
+        let response = self.open(request).await?;
+        response.text().await.with_context(|| format!("the answer of {} broke off", self.base))
+    }
+
+    /// Sends a request, and gives its answer to be read, if it is not a refusal.
+    pub(crate) async fn open(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        Ok(accepted(response).await?)
     }
 
     /// What to say when a request got no answer.

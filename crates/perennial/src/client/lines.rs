@@ -7,7 +7,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::time::Duration;
 
-use event_log::limits::{DATA_BYTES_CEILING, MIB};
+use event_log::limits::MIB;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -24,12 +24,12 @@ const QUEUE_LINES: usize = 64;
 pub(crate) struct Lines(mpsc::Receiver<io::Result<String>>);
 
 impl Lines {
-    /// Begins to read. The thread ends with the input, or with the process.
-    pub(crate) fn read(input: impl Read + Send + 'static) -> Self {
+    /// Begins to read lines of at most so many bytes. The thread ends with the input, or with the process.
+    pub(crate) fn read(input: impl Read + Send + 'static, bytes_max: usize) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE_LINES);
         std::thread::spawn(move || {
             let mut input = BufReader::with_capacity(1 << 16, input);
-            while let Some(line) = next_line(&mut input).transpose() {
+            while let Some(line) = next_line(&mut input, bytes_max).transpose() {
                 let failed = line.is_err();
                 if sender.blocking_send(line).is_err() || failed {
                     return;
@@ -37,6 +37,11 @@ impl Lines {
             }
         });
         Lines(receiver)
+    }
+
+    /// The next line; `None` at the end.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<String>> {
+        self.0.recv().await.transpose()
     }
 
     /// The next lines, at least one; `None` at the end. Lines before an error are handed out first.
@@ -78,19 +83,19 @@ impl Batch {
     }
 }
 
-fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
+fn next_line(input: &mut impl BufRead, bytes_max: usize) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     // One more than fits, so that what is too long is seen and not held.
-    input.take(DATA_BYTES_CEILING as u64 + 2).read_until(b'\n', &mut line)?;
+    input.take(bytes_max as u64 + 2).read_until(b'\n', &mut line)?;
     if line.is_empty() {
         return Ok(None);
     }
     if line.last() == Some(&b'\n') {
         line.pop();
     }
-    if line.len() > DATA_BYTES_CEILING {
+    if line.len() > bytes_max {
         return Err(io::Error::other(format!(
-            "the line is longer than {DATA_BYTES_CEILING} bytes, the most that any broker takes"
+            "the line is longer than {bytes_max} bytes, the most that any broker takes"
         )));
     }
     String::from_utf8(line).map(Some).map_err(|error| {
@@ -108,7 +113,7 @@ mod tests {
     fn batches(input: &'static [u8]) -> (Vec<Vec<String>>, Option<String>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut lines = Lines::read(input);
+            let mut lines = Lines::read(input, 64);
             let mut batches = Vec::new();
             loop {
                 match lines.batch().await {
@@ -144,6 +149,15 @@ mod tests {
         let (batches, error) = batches(b"good\n\xff\xfe\nnever\n");
         assert_eq!(batches.concat(), ["good"]);
         assert!(error.unwrap().contains("not UTF-8"));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_refused() {
+        let (batches, error) = batches(
+            Box::leak(format!("{}\n{}\n", "x".repeat(64), "x".repeat(65)).into_boxed_str()).as_bytes(),
+        );
+        assert_eq!(batches.concat(), ["x".repeat(64)]);
+        assert!(error.unwrap().contains("longer than 64 bytes"));
     }
 
     #[test]

@@ -7,39 +7,15 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 
 use anyhow::{Context, anyhow};
+use event_log::limits::DATA_BYTES_CEILING;
 use event_log::{EventType, IdempotencyKey, Invalid, Key, Origin, Topic};
 use reqwest::header::CONTENT_TYPE;
-use serde::{Deserialize, Serialize};
 
+use super::batch::{self, Line, Published};
 use super::http::{Refused, Server, accepted, block_on};
 use super::lines::Lines;
 use crate::WrongUsage;
 use crate::cli::PublishArgs;
-
-/// One event of a batch, as it is sent. The data is a JSON string, which the broker takes verbatim.
-#[derive(Debug, Serialize)]
-struct Line<'a> {
-    topic: &'a str,
-    data: &'a str,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    event_type: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    origin: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    idempotency_key: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Published {
-    id: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct PublishedBatch {
-    events: Vec<Published>,
-}
 
 pub(crate) fn run(args: &PublishArgs) -> anyhow::Result<()> {
     check(args)?;
@@ -120,7 +96,7 @@ async fn publish_lines(
     server: &Server,
     input: impl Read + Send + 'static,
 ) -> anyhow::Result<()> {
-    let mut lines = Lines::read(input);
+    let mut lines = Lines::read(input, DATA_BYTES_CEILING);
     let mut done = 0;
     let at_line = |done: u64, error: io::Error| anyhow!("line {}: {error}; {}", done + 1, progress(done));
     while let Some(batch) = lines.batch().await.map_err(|error| at_line(done, error))? {
@@ -148,18 +124,14 @@ async fn send(
             event_type: args.event_type.as_deref(),
             key: args.key.as_deref(),
             origin: args.origin.as_deref(),
-            idempotency_key: args.idempotency_key.as_ref().map(|key| line_key(key, number)),
+            idempotency_key: args.idempotency_key.as_ref().map(|key| line_key(key, number).into()),
         };
-        serde_json::to_writer(&mut body, &line)?;
-        body.push(b'\n');
+        line.write(&mut body);
     }
-    let request = server.client().post(server.url(&["v1", "events"])).body(body);
-    let answered = request.header(CONTENT_TYPE, "application/x-ndjson").send().await;
-    let response =
-        answered.map_err(|error| server.unreachable(&error).context(unknown(done, lines.len())))?;
-    let response = accepted(response).await.map_err(|refused| of_input(&refused, done))?;
-    let published: PublishedBatch = response.json().await.with_context(|| unknown(done, lines.len()))?;
-    Ok(published.events)
+    batch::publish(server, body).await.map_err(|error| match error.downcast::<Refused>() {
+        Ok(refused) => of_input(&refused, done),
+        Err(error) => error.context(unknown(done, lines.len())),
+    })
 }
 
 /// A refusal names the line of its batch; the person knows the lines of the input.
@@ -198,22 +170,6 @@ fn print_ids(published: &[Published]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn data_is_sent_as_a_json_string_whatever_it_looks_like() {
-        let line = Line {
-            topic: "a",
-            data: "{\"n\": 1.0}\r",
-            event_type: Some("t"),
-            key: None,
-            origin: None,
-            idempotency_key: Some("k:1".to_owned()),
-        };
-        assert_eq!(
-            serde_json::to_string(&line).unwrap(),
-            r#"{"topic":"a","data":"{\"n\": 1.0}\r","type":"t","idempotency_key":"k:1"}"#
-        );
-    }
 
     #[test]
     fn a_refusal_names_the_line_of_the_input() {
