@@ -20,23 +20,35 @@ use crate::harness::stream::Publisher;
 
 const MIB: u64 = 1_024 * 1_024;
 
-/// The larger of what the files of a directory show and what they take.
-fn directory_bytes(directory: &Path) -> u64 {
-    let (mut sizes, mut blocks) = (0, 0);
-    let mut left = vec![directory.to_owned()];
-    while let Some(directory) = left.pop() {
-        // A file may go while this looks.
-        for entry in fs::read_dir(&directory).into_iter().flatten().map_while(Result::ok) {
-            let Ok(about) = entry.metadata() else { continue };
-            if about.is_dir() {
-                left.push(entry.path());
-            } else {
-                sizes += about.len();
-                blocks += about.blocks() * 512;
+/// What the files of a directory show as their sizes, and what they take.
+#[derive(Debug, Default, Clone, Copy)]
+struct Directory {
+    sizes: u64,
+    blocks: u64,
+}
+
+impl Directory {
+    fn measure(path: &Path) -> Self {
+        let mut measured = Directory::default();
+        let mut left = vec![path.to_owned()];
+        while let Some(directory) = left.pop() {
+            // A file may go while this looks.
+            for entry in fs::read_dir(&directory).into_iter().flatten().map_while(Result::ok) {
+                let Ok(about) = entry.metadata() else { continue };
+                if about.is_dir() {
+                    left.push(entry.path());
+                } else {
+                    measured.sizes += about.len();
+                    measured.blocks += about.blocks() * 512;
+                }
             }
         }
+        measured
     }
-    sizes.max(blocks)
+
+    fn bytes(self) -> u64 {
+        self.sizes.max(self.blocks)
+    }
 }
 
 /// The promise: 2.5 times what is kept and 64 MiB.
@@ -97,10 +109,10 @@ struct Worst {
     resident: u64,
 }
 
-/// The bytes of the directory, and those that are kept.
-fn look(broker: &Broker) -> (u64, u64) {
+/// The directory, and the bytes that are kept.
+fn look(broker: &Broker) -> (Directory, u64) {
     let kept = broker.json("/v1/status")["bytes"].as_u64().unwrap();
-    (directory_bytes(&broker.data()), kept)
+    (Directory::measure(&broker.data()), kept)
 }
 
 /// Publishes so many bytes in turn to the limited topics, and looks all the while.
@@ -132,9 +144,9 @@ fn publish_limited(broker: &Broker, bytes: u64, first: u64) -> Worst {
             let (directory, kept) = look(broker);
             // A steady state is promised, and a minute to come to it.
             if began.elapsed() > WITHIN {
-                worst.excess = worst.excess.max(directory.saturating_sub(allowed(kept)));
+                worst.excess = worst.excess.max(directory.bytes().saturating_sub(allowed(kept)));
             }
-            worst.directory = worst.directory.max(directory);
+            worst.directory = worst.directory.max(directory.bytes());
             worst.resident = worst.resident.max(resident_bytes(broker.pid()));
         }
     });
@@ -146,16 +158,11 @@ fn within_bounds(broker: &Broker, kept_max: u64) -> u64 {
     let deadline = Instant::now() + WITHIN;
     loop {
         let (directory, kept) = look(broker);
-        if kept <= kept_max && directory <= allowed(kept) {
-            println!("{} MiB on disk for {} MiB kept", directory / MIB, kept / MIB);
-            return directory;
+        if kept <= kept_max && directory.bytes() <= allowed(kept) {
+            println!("{directory:?} for {kept} bytes kept");
+            return directory.bytes();
         }
-        assert!(
-            Instant::now() < deadline,
-            "after {WITHIN:?} {} MiB are on disk for {} MiB kept",
-            directory / MIB,
-            kept / MIB
-        );
+        assert!(Instant::now() < deadline, "after {WITHIN:?}: {directory:?} for {kept} bytes kept");
         thread::sleep(Duration::from_millis(200));
     }
 }
@@ -222,7 +229,7 @@ fn the_room_of_a_purged_topic_is_used_again() {
             let lines = batch("purged", 4_000, round * 1_000 + number);
             assert_eq!(connection.post_batch(lines.as_bytes()).unwrap().0, 201);
         }
-        directories.push(directory_bytes(&broker.data()) / MIB);
+        directories.push(Directory::measure(&broker.data()).bytes() / MIB);
         broker.purge("purged");
         if round == 2 {
             broker.kill();
