@@ -1,7 +1,7 @@
 //! Compaction by key: of every key the newest event stays, and nobody who reads the states of keys misses one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -183,7 +183,7 @@ fn compaction_goes_on_as_new_states_come() {
 
 /// Publishes states of two hundred keys, numbered upwards, until told to stop or the broker is gone. Returns the newest
 /// number of every key that was acknowledged.
-fn publish_until(port: u16, over: &AtomicBool, first: u64) -> BTreeMap<String, u64> {
+fn publish_until(port: u16, over: &AtomicBool, batches: &AtomicUsize, first: u64) -> BTreeMap<String, u64> {
     let mut newest = BTreeMap::new();
     let mut numbers = Numbers::from_seed(first);
     let mut publisher = Publisher::connect(port).unwrap();
@@ -197,7 +197,10 @@ fn publish_until(port: u16, over: &AtomicBool, first: u64) -> BTreeMap<String, u
             json!({ "topic": "states", "key": key, "data": number.to_string() }).to_string() + "\n"
         };
         match publisher.post_batch(states.iter().map(line).collect::<String>().as_bytes()) {
-            Ok((201, _)) => newest.extend(states),
+            Ok((201, _)) => {
+                newest.extend(states);
+                batches.fetch_add(1, Ordering::SeqCst);
+            }
             Ok((status, body)) => panic!("status {status}: {}", String::from_utf8_lossy(&body)),
             Err(_) => break,
         }
@@ -235,11 +238,13 @@ fn a_reader_from_the_earliest_gets_the_latest_states_while_compaction_runs_and_c
     broker.put_policy("states", COMPACT);
     let mut newest: BTreeMap<String, u64> = BTreeMap::new();
     for round in 0..4u64 {
-        let over = AtomicBool::new(false);
+        let (over, batches) = (AtomicBool::new(false), AtomicUsize::new(0));
         let port = broker.port();
         thread::scope(|scope| {
-            let publisher = scope.spawn(|| publish_until(port, &over, 1 + round * 10_000_000));
-            for _ in 0..10 {
+            let publisher = scope.spawn(|| publish_until(port, &over, &batches, 1 + round * 10_000_000));
+            let mut readings = 0;
+            while readings < 10 || (batches.load(Ordering::SeqCst) < 100 && !publisher.is_finished()) {
+                readings += 1;
                 // What was acknowledged before the reading is there, or something newer.
                 let states = states_up_to_the_head(port);
                 for (key, number) in &newest {
