@@ -7,7 +7,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::harness::heavy::{self, Numbers};
-use crate::harness::history::{QUICK, WITHIN};
+use crate::harness::history::QUICK;
 use crate::harness::stream::{Publisher, Stream};
 use crate::harness::{Broker, Envelope, Reader, Request, escape, shapes};
 
@@ -267,11 +267,8 @@ fn a_reader_from_the_earliest_gets_the_latest_states_while_compaction_runs_and_c
     }
     let keys: BTreeSet<&String> = newest.keys().collect();
     assert_eq!(keys.len(), 200, "every key was used");
-    let mut read = Vec::new();
-    heavy::eventually("only the newest state of every key is left", WITHIN, || {
-        read = broker.envelopes("topic=states");
-        read.len() == 200
-    });
+    broker.until_kept("states", keys.len());
+    let read = broker.envelopes("topic=states");
     for event in &read {
         let (key, number) = (event.key.as_deref().unwrap(), event.data.parse::<u64>().unwrap());
         // A batch that was in flight at a crash may be newer than what was acknowledged.
