@@ -25,6 +25,9 @@ use crate::policy_topic::PolicyTopic;
 use crate::remover::Remover;
 use crate::retention_stats::{Kind, RetentionCounts, RetentionStats};
 
+/// How long compaction may go on in one pass.
+const COMPACTION_SLICE: Duration = Duration::from_secs(1);
+
 /// The actor's handle. It is told to stop when this is dropped.
 pub(crate) struct Retention {
     alarm: Arc<Alarm>,
@@ -44,8 +47,13 @@ pub(crate) struct Tools {
 impl Retention {
     pub(crate) fn start(tools: Tools) -> std::io::Result<Self> {
         let (alarm, stats) = (Arc::<Alarm>::default(), Arc::<RetentionStats>::default());
-        let mut actor =
-            Actor { tools, alarm: Arc::clone(&alarm), stats: Arc::clone(&stats), compacted: HashMap::new() };
+        let mut actor = Actor {
+            tools,
+            alarm: Arc::clone(&alarm),
+            stats: Arc::clone(&stats),
+            compacted: HashMap::new(),
+            turns: 0,
+        };
         let thread = std::thread::Builder::new().name("retention".into()).spawn(move || actor.run())?;
         Ok(Retention { alarm, stats, thread: Mutex::new(Some(thread)) })
     }
@@ -82,11 +90,13 @@ struct Actor {
     stats: Arc<RetentionStats>,
     /// The topics that were compacted: up to which event, and when.
     compacted: HashMap<Topic, (Position, Timestamp)>,
+    /// How many groups of topics had their turn in compaction.
+    turns: usize,
 }
 
 /// Why a pass does not go on.
 enum Cut {
-    /// The actor is to stop, or the policies have changed.
+    /// The actor is to stop, the policies have changed, or compaction has used its time: the next pass begins at once.
     Interrupted,
     /// The policies, or what is too old, could not be read.
     Failed(ReadError),
@@ -104,6 +114,8 @@ struct Pass {
     now: Timestamp,
     /// For each age that a policy allows, the place up to which events are older.
     older: HashMap<Duration, Position>,
+    /// When compaction has used its time.
+    compaction_ends: Instant,
 }
 
 impl Actor {
@@ -142,7 +154,8 @@ impl Actor {
         }
         let now = self.tools.clock.now();
         let older = self.older(&policies, now).await?;
-        let pass = Pass { policies, now, older };
+        let compaction_ends = Instant::now() + COMPACTION_SLICE;
+        let pass = Pass { policies, now, older, compaction_ends };
         let topics = self.tools.log.topics(None);
         let trims = topics.iter().filter_map(|stats| pass.trim(stats));
         self.carry_out(&pass, Kind::Trimmed, trims).await?;
@@ -174,7 +187,14 @@ impl Actor {
             compacted.extend(self.compacted.remove_entry(&stats.topic));
         }
         self.compacted = compacted;
-        for part in due.chunks(REMOVALS_PER_STEP_MAX) {
+        let mut groups: Vec<&[&TopicStats]> = due.chunks(REMOVALS_PER_STEP_MAX).collect();
+        if !groups.is_empty() {
+            // Those that are written to all the time must not use the time of the others.
+            let turn = self.turns % groups.len();
+            groups.rotate_left(turn);
+        }
+        for part in groups {
+            self.turns = self.turns.wrapping_add(1);
             let tombstones_before = pass.now.saturating_sub(self.tools.options.tombstone_retention);
             let removals = part
                 .iter()
@@ -210,6 +230,10 @@ impl Actor {
             let mut more = true;
             while more {
                 if self.alarm.is_stopping() || !Arc::ptr_eq(&pass.policies, &self.tools.policies.known()) {
+                    return Err(Cut::Interrupted);
+                }
+                // Compaction can take long, and trims are due again meanwhile.
+                if kind == Kind::Superseded && Instant::now() > pass.compaction_ends {
                     return Err(Cut::Interrupted);
                 }
                 more = match self.step(kind, some.clone()).await {

@@ -97,12 +97,16 @@ impl Block {
 pub(crate) struct Blocks {
     blocks: BTreeMap<BlockNumber, Block>,
     changed: BTreeSet<BlockNumber>,
+    /// The sum over all of them.
+    dead_bytes: u64,
 }
 
 impl Blocks {
     /// What was written down.
     pub(crate) fn from_rows(rows: impl IntoIterator<Item = (BlockNumber, Block)>) -> Self {
-        Blocks { blocks: rows.into_iter().collect(), changed: BTreeSet::new() }
+        let blocks: BTreeMap<BlockNumber, Block> = rows.into_iter().collect();
+        let dead_bytes = blocks.values().map(Block::dead_bytes).sum();
+        Blocks { blocks, changed: BTreeSet::new(), dead_bytes }
     }
 
     pub(crate) fn get(&self, block: BlockNumber) -> Block {
@@ -127,13 +131,16 @@ impl Blocks {
 
     /// Bytes on disk, about, that all removed events still take.
     pub(crate) fn dead_bytes(&self) -> u64 {
-        self.blocks.values().map(Block::dead_bytes).sum()
+        self.dead_bytes
     }
 
     /// A record was stored.
     pub(crate) fn add(&mut self, position: Position, weight: u32, is_live: bool) {
         let number = number_of(position);
-        self.blocks.entry(number).or_default().add(weight, is_live);
+        let block = self.blocks.entry(number).or_default();
+        let before = block.dead_bytes();
+        block.add(weight, is_live);
+        self.dead_bytes += block.dead_bytes() - before;
         self.changed.insert(number);
     }
 
@@ -146,10 +153,12 @@ impl Blocks {
 
     /// What a block holds now, which is written down already.
     pub(crate) fn set(&mut self, number: BlockNumber, block: Block) {
-        match block.is_empty() {
-            true => drop(self.blocks.remove(&number)),
-            false => drop(self.blocks.insert(number, block)),
-        }
+        let before = match block.is_empty() {
+            true => self.blocks.remove(&number),
+            false => self.blocks.insert(number, block),
+        };
+        self.dead_bytes += block.dead_bytes();
+        self.dead_bytes -= before.unwrap_or_default().dead_bytes();
     }
 
     /// So many dead places are listed for a block, as the log itself says.

@@ -19,7 +19,7 @@ use crate::rows::{self, NewestRow, TopicRow};
 use crate::store::{Store, index_damaged};
 
 /// Events, or old tombstones, that one step takes.
-const COMPACTED_AT_ONCE: usize = 4_096;
+const COMPACTED_AT_ONCE: usize = 2_048;
 
 /// A compaction of one topic under construction.
 struct Compaction<'p, 'a> {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use event_log::{Position, ReadError};
 
@@ -11,7 +12,12 @@ use crate::blocks::{self, BlockNumber};
 use crate::keys;
 use crate::rows;
 use crate::shared::Shared;
-use crate::store::Store;
+use crate::store::{Store, index_damaged};
+
+/// Between two looks whether a commit is shown.
+const WAIT: Duration = Duration::from_micros(200);
+/// Longer than any commit takes.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The dead places of the blocks that one read met.
 pub(crate) struct DeadPlaces<'a> {
@@ -40,13 +46,28 @@ impl<'a> DeadPlaces<'a> {
         Ok(!dead.is_empty() && dead.binary_search(&blocks::offset_in(position)).is_ok())
     }
 
-    /// The dead places of a block, as offsets in it.
+    /// The dead places of a block, as offsets in it, as far as their deaths are durable: while a commit is being written,
+    /// the store has its list already. So this waits until the commit is shown, which is a barrier away.
     pub(crate) fn of(&mut self, number: BlockNumber) -> Result<Rc<[u16]>, ReadError> {
         if let Some(known) = self.known.get(&number) {
             return Ok(Rc::clone(known));
         }
-        let has_dead = self.shared.view().catalog.blocks.get(number).dead > 0;
-        let dead: Rc<[u16]> = if has_dead { read(self.store, number)?.into() } else { Rc::new([]) };
+        let begun = Instant::now();
+        let dead: Rc<[u16]> = loop {
+            let shown = self.shared.view().catalog.blocks.get(number).dead as usize;
+            let listed = if shown > 0 { read(self.store, number)? } else { Vec::new() };
+            if listed.len() == shown {
+                break listed.into();
+            }
+            self.shared.is_open().map_err(|_| ReadError::Closed)?;
+            if begun.elapsed() > WAIT_MAX {
+                let listed = listed.len();
+                return Err(index_damaged(format!(
+                    "block {number} has {listed} dead places, and not {shown}"
+                )));
+            }
+            std::thread::sleep(WAIT);
+        };
         self.known.insert(number, Rc::clone(&dead));
         Ok(dead)
     }

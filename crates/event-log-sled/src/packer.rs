@@ -24,20 +24,18 @@ use crate::{Queue, chunk};
 
 /// How often it looks for work.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// How often it says what it did.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// Blocks that are looked at under one lock.
 const LOOKED_AT_ONCE: usize = 16_384;
 /// Blocks that one look brings.
-const FOUND_AT_ONCE: usize = 256;
-/// The engine is let clean one page for so many bytes that were written.
-const CLEANED_PER_PAGE: usize = 64 << 10;
-/// Pages that it cleans at once, at most.
-const CLEANED_AT_ONCE: usize = 64;
+const FOUND_AT_ONCE: usize = 128;
+/// Pages that the engine moves between two looks at the clock.
+const CLEANED_AT_ONCE: usize = 16;
 /// Tries without the file becoming shorter, after which it is as short as it gets.
 const TRIED_IN_VAIN: u32 = 64;
-/// Tries between two segments that are filled.
-const TRIES_PER_SEGMENT: u32 = 8;
-/// Pages that one try moves.
-const CLEANED_TO_SHRINK: usize = 256;
+/// How long one try moves pages.
+const CLEANING_TIME: Duration = Duration::from_millis(100);
 /// Bytes that a step may need while the disk is nearly full.
 const STEP_BYTES: usize = 1 << 20;
 /// Bytes on disk that nobody minds.
@@ -68,6 +66,28 @@ struct Seen {
     removals: Removals,
     indexed_through: Position,
     haste: Haste,
+}
+
+/// Tells now and then what was done.
+struct Report {
+    since: Instant,
+    /// Blocks.
+    packed: u64,
+}
+
+impl Report {
+    fn tell(&mut self, shared: &Shared, haste: Haste) {
+        if self.packed == 0 || self.since.elapsed() < REPORT_INTERVAL {
+            return;
+        }
+        let (dead, kept) = {
+            let catalog = &shared.view().catalog;
+            (catalog.blocks.dead_bytes(), catalog.bytes)
+        };
+        let (packed, bytes_on_disk) = (self.packed, shared.bytes_on_disk());
+        tracing::info!(packed, ?haste, kept, dead, bytes_on_disk, "bytes of removed events were given back");
+        *self = Report { since: Instant::now(), packed: 0 };
+    }
 }
 
 /// How the file becomes shorter.
@@ -114,16 +134,23 @@ impl Packer<'_> {
     fn run(&self) -> Result<(), ReadError> {
         let mut seen: Option<Seen> = None;
         let mut shrinking = Shrinking::default();
+        let mut report = Report { since: Instant::now(), packed: 0 };
         while self.shared.takes_reads() {
             let now = self.state();
-            let found = if seen == Some(now) { Vec::new() } else { self.look(now.haste) };
+            let found = match seen == Some(now) {
+                true => Vec::new(),
+                false => self.look(now.haste),
+            };
             let mut changed = false;
             for blocks in found {
-                changed |= self.pack(blocks)?;
+                if self.pack(blocks.clone())? {
+                    changed = true;
+                    report.packed += blocks.end() - blocks.start() + 1;
+                }
             }
+            report.tell(self.shared, now.haste);
             if !changed {
                 seen = Some(now);
-                self.clean(now.haste)?;
                 self.shrink(&mut shrinking, now.haste)?;
                 thread::park_timeout(INTERVAL);
             }
@@ -145,6 +172,15 @@ impl Packer<'_> {
 
     /// Blocks that are worth it, those with the most to give first, and neighbours together.
     fn look(&self, haste: Haste) -> Vec<RangeInclusive<BlockNumber>> {
+        // What is whole but loose comes when nothing else is left.
+        let found = self.blocks(|block| worth(block, haste));
+        match found.is_empty() && haste == Haste::Some {
+            true => self.blocks(|block| (!block.packed && block.stored_events > 0).then_some(0)),
+            false => found,
+        }
+    }
+
+    fn blocks(&self, worth: impl Fn(&Block) -> Option<u64>) -> Vec<RangeInclusive<BlockNumber>> {
         let mut found: Vec<(u64, BlockNumber)> = Vec::new();
         let mut from = 0;
         loop {
@@ -158,7 +194,7 @@ impl Packer<'_> {
             }
             for (number, block) in looked_at {
                 from = number + 1;
-                found.extend(worth(block, haste).map(|worth| (worth, number)));
+                found.extend(worth(block).map(|worth| (worth, number)));
             }
         }
         found.sort_unstable_by(|a, b| b.cmp(a));
@@ -193,7 +229,9 @@ impl Packer<'_> {
             };
             drop::<Arc<Store>>(store);
             let haste = self.state().haste;
-            self.clean(haste)?;
+            if haste > Haste::None {
+                self.clean(begun.elapsed())?;
+            }
             thread::park_timeout(haste.rest(begun.elapsed()));
             match rest_after {
                 // A removal came first: the step is planned anew.
@@ -205,11 +243,16 @@ impl Packer<'_> {
         Ok(changed)
     }
 
-    /// Lets the engine make room in its file, for as much as was written since the last time.
-    fn clean(&self, haste: Haste) -> Result<(), ReadError> {
+    /// Lets the engine make room in its file for so long. It cannot say when it has nothing left to move.
+    fn clean(&self, time: Duration) -> Result<(), ReadError> {
         let store = self.shared.store()?;
-        let pages = store.take_written() / CLEANED_PER_PAGE;
-        if haste > Haste::None { store.clean(pages.min(CLEANED_AT_ONCE)) } else { Ok(()) }
+        let begun = Instant::now();
+        loop {
+            store.clean(CLEANED_AT_ONCE)?;
+            if begun.elapsed() >= time || !self.shared.takes_reads() {
+                return Ok(());
+            }
+        }
     }
 
     /// Lets the engine give what its file has too much back to the system, as long as that has an effect.
@@ -223,12 +266,15 @@ impl Packer<'_> {
         }
         if shrinking.in_vain < TRIED_IN_VAIN {
             shrinking.in_vain += 1;
-            let store = self.shared.store()?;
+            tracing::debug!(
+                bytes,
+                least = shrinking.least,
+                in_vain = shrinking.in_vain,
+                "making the file shorter"
+            );
             // The engine moves pages from the front of the file first: what is in its queue goes before there is more.
-            store.clean(CLEANED_TO_SHRINK)?;
-            if shrinking.in_vain.is_multiple_of(TRIES_PER_SEGMENT) {
-                store.fill_segment()?;
-            }
+            self.clean(CLEANING_TIME)?;
+            self.shared.store()?.fill_segment()?;
         }
         Ok(())
     }
@@ -245,7 +291,7 @@ fn worth(block: &Block, haste: Haste) -> Option<u64> {
     let dead = block.dead_bytes() * 100 / disk;
     let full_chunks = disk / chunk::VALUE_BYTES_MAX as u64 + 1;
     let is_scattered = u64::from(block.chunks) > 4 * full_chunks;
-    let is_loose = !block.packed && (is_scattered || haste == Haste::Some);
+    let is_loose = !block.packed && is_scattered;
     let is_worth_it = block.stored_events > 0 && (dead >= haste.least_dead() || is_loose);
     is_worth_it.then_some(dead)
 }

@@ -21,7 +21,10 @@ use crate::store::{INDEX_DAMAGE, Store};
 use crate::{SledOptions, directory};
 
 /// How old the answer may be to how much the log takes on disk.
-const DISK_USE_AGE_MAX: Duration = Duration::from_secs(1);
+const DISK_USE_AGE_MAX: Duration = Duration::from_millis(100);
+
+/// Bytes of removed events that may wait to be given back, beside a quarter of what is kept.
+const DEBRIS_BYTES: u64 = 48 << 20;
 
 /// What is durable, as of one head.
 pub(crate) struct View {
@@ -140,6 +143,12 @@ impl Shared {
     pub(crate) fn is_disk_tight(&self, spare: u64) -> bool {
         let kept = self.view().catalog.bytes;
         self.bytes_on_disk().saturating_sub(spare) > kept + kept / 4 * 3
+    }
+
+    /// Whether bytes of removed events pile up faster than they are given back.
+    pub(crate) fn is_debris_high(&self) -> bool {
+        let catalog = &self.view().catalog;
+        catalog.blocks.dead_bytes() > catalog.bytes / 4 + DEBRIS_BYTES
     }
 
     /// Whether so many bytes of events may be written without going below the floor of free space. What the engine

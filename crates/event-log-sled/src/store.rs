@@ -7,7 +7,6 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -63,10 +62,6 @@ impl Writes {
         sizes.filter(|(_, bytes)| *bytes >= BYTES_PER_ACCESS).map(|(key, bytes)| (key.clone(), bytes))
     }
 
-    fn bytes(&self) -> usize {
-        self.0.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |value| value.len())).sum()
-    }
-
     /// The rows that are put.
     #[cfg(test)]
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -82,8 +77,6 @@ pub(crate) struct Store {
     directory: PathBuf,
     /// When `blobs/` was last seen to change.
     blobs_changed: Mutex<Option<SystemTime>>,
-    /// Bytes that were written since this was last asked for.
-    written: AtomicUsize,
 }
 
 impl Store {
@@ -96,7 +89,7 @@ impl Store {
         let directory = data.join("sled");
         let opened = guarded("opened", || open_engine(&directory, cache_bytes));
         let db = opened.map_err(OpenError::Damaged)?.map_err(engine_open)?;
-        let store = Store { db, directory, blobs_changed: Mutex::new(None), written: AtomicUsize::new(0) };
+        let store = Store { db, directory, blobs_changed: Mutex::new(None) };
         let prepared = guarded("prepared", || store.prepare(data, witnessed));
         prepared.map_err(OpenError::Damaged)??;
         Ok(store)
@@ -145,7 +138,6 @@ impl Store {
     /// Writes rows, all or none, and returns once they are durable.
     pub(crate) fn write(&self, writes: Writes) -> Result<(), ReadError> {
         let large: Vec<(sled::IVec, usize)> = writes.large().collect();
-        self.written.fetch_add(writes.bytes(), Ordering::Relaxed);
         self.apply(writes.0).map_err(engine)?;
         self.db.flush().map_err(engine).map_err(barrier_failed)?;
         self.sync_new_blobs().map_err(|error| barrier_failed(ReadError::Engine(error.into())))?;
@@ -287,11 +279,6 @@ impl Store {
         })
     }
 
-    /// Bytes that were written since this was last asked.
-    pub(crate) fn take_written(&self) -> usize {
-        self.written.swap(0, Ordering::Relaxed)
-    }
-
     /// Lets sled move so many pages out of segments of its file that are mostly dead, so that those can be used again.
     ///
     /// sled moves one such page whenever it consolidates any page, and it consolidates one after ten changes of it. So a
@@ -306,9 +293,10 @@ impl Store {
     /// Writes what nobody reads, as much as a segment of the file: sled looks whether it can make its file shorter only
     /// when it has filled a segment.
     pub(crate) fn fill_segment(&self) -> Result<(), ReadError> {
-        let filler = vec![0; FILLER_BYTES];
-        for _ in 0..SEGMENT_BYTES / FILLER_BYTES {
-            self.db.insert(keys::FILLER, filler.as_slice()).map_err(engine)?;
+        for number in 0..SEGMENT_BYTES / FILLER_BYTES {
+            // A row that stays as it is would not be written.
+            let filler = vec![number as u8; FILLER_BYTES];
+            self.db.insert(keys::FILLER, filler).map_err(engine)?;
         }
         self.db.remove(keys::FILLER).map(drop).map_err(engine)
     }

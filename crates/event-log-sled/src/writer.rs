@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::{io, thread};
 
 use crossbeam_channel::Receiver;
@@ -29,6 +30,11 @@ use crate::shared::Shared;
 use crate::stage::{Ground, Stage, Verdict};
 use crate::store::{Store, Writes, panic_text};
 use crate::witness::{Testimony, Witness};
+
+/// What publishers may append in a second while the bytes of removed events pile up.
+const SLOW_BYTES_PER_SECOND: u32 = 24 << 20;
+/// The longest pause between two commits.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 type Answer = oneshot::Sender<Result<Receipt, AppendError>>;
 
@@ -104,6 +110,7 @@ impl Writer {
                 return Ok(());
             }
             let mut gathered = self.gather(first);
+            let bytes = gathered.appends.iter().map(|append| append.weight).sum();
             let asked_for_checkpoint = std::mem::take(&mut gathered.checkpoints);
             self.commit(&store, gathered)?;
             if !asked_for_checkpoint.is_empty() {
@@ -112,6 +119,7 @@ impl Writer {
             } else if self.shared.view().catalog.checkpoint_is_due(self.options.checkpoint_events) {
                 self.checkpoint(&store)?;
             }
+            self.slow_down(bytes);
         }
         let something_new = self.shared.view().catalog.has_unindexed();
         // On a full disk the projections stay as they are: the next start reads the events again.
@@ -119,6 +127,15 @@ impl Writer {
             self.checkpoint(&store)?;
         }
         Ok(())
+    }
+
+    /// Where publishers fill the disk faster than policies can give it back, they are slowed down to a rate at which that
+    /// is caught up with: a bound that is not kept would help nobody.
+    fn slow_down(&self, bytes: usize) {
+        if bytes > 0 && self.shared.is_debris_high() {
+            let pause = Duration::from_secs(bytes as u64) / SLOW_BYTES_PER_SECOND;
+            thread::sleep(pause.min(PAUSE_MAX));
+        }
     }
 
     /// All that is ready, up to the bounds of a commit.
