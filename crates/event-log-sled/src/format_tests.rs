@@ -157,6 +157,29 @@ fn a_store_of_version_1_opens_and_is_read_back_right() {
     assert_eq!(log.topics(None).len(), 3);
 }
 
+/// The step to version 2 is one batch; what follows it, the making of the index, may be cut off anywhere.
+#[test]
+fn a_migration_that_was_killed_in_the_middle_goes_on_at_the_next_start() {
+    for left in [0, 1, 2, 5, 100] {
+        let directory = tempfile::tempdir().unwrap();
+        load(&migrations_file("fixtures/v0001.dump"), directory.path());
+        let config = sled::Config::new().path(directory.path().join("sled")).segment_size(16 << 20);
+        let db = config.flush_every_ms(None).open().unwrap();
+        assert_eq!(migrations::run(&db).unwrap(), 1);
+        // Then the old projections go, kind by kind, and the new ones come: killed after so many rows.
+        let projections = [keys::POSTINGS, keys::TOPIC, keys::BLOCK];
+        let rows = projections.iter().flat_map(|kind| db.scan_prefix([*kind]).keys());
+        let rows: Vec<_> = rows.take(left).collect::<Result<_, _>>().unwrap();
+        rows.iter().for_each(|key| drop(db.remove(key).unwrap()));
+        db.flush().unwrap();
+        drop(db);
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(moment()));
+        let log = SledLog::open(SledOptions::new(directory.path()), clock).unwrap();
+        assert_eq!((log.bounds().events, log.topics(None).len()), (5, 3), "after {left} rows");
+        assert_eq!(log.verify().unwrap().keys, 2);
+    }
+}
+
 /// The dump is what this version writes: the same events make the same rows. A later format changes this test, not the
 /// dump.
 #[test]

@@ -81,8 +81,15 @@ pub struct SledLog {
     inner: Arc<Inner>,
 }
 
-/// The writer's queue; `None` once it takes nothing more.
-type Queue = Arc<RwLock<Option<Sender<Request>>>>;
+/// The writer's queues; `None` once it takes nothing more.
+type Queue = Arc<RwLock<Option<Senders>>>;
+
+/// Appends and upkeep come by ways of their own: where publishers are slowed down, upkeep is not.
+#[derive(Clone)]
+struct Senders {
+    appends: Sender<Request>,
+    upkeep: Sender<Request>,
+}
 
 struct Inner {
     shared: Arc<Shared>,
@@ -109,8 +116,9 @@ impl SledLog {
         let shared = Arc::new(Shared::new(store, view, &options));
         let thread_error = |error| OpenError::io("start the threads of", &options.directory, error);
         let mut readers = pool::start(&shared).map_err(thread_error)?;
-        let (sender, requests) = crossbeam_channel::bounded(limits::APPEND_QUEUE_REQUESTS_MAX);
-        let queue: Queue = Arc::new(RwLock::new(Some(sender)));
+        let (appends, requests) = crossbeam_channel::bounded(limits::APPEND_QUEUE_REQUESTS_MAX);
+        let (upkeep, upkeep_requests) = crossbeam_channel::bounded(limits::UPKEEP_QUEUE_REQUESTS_MAX);
+        let queue: Queue = Arc::new(RwLock::new(Some(Senders { appends, upkeep })));
         if options.pack {
             readers.push(packer::start(&shared, &queue).map_err(thread_error)?);
         }
@@ -118,6 +126,7 @@ impl SledLog {
         let writer = writer::Writer {
             shared: Arc::clone(&shared),
             queue: requests,
+            upkeep: upkeep_requests,
             queued_bytes: Arc::clone(&queued_bytes),
             recent,
             witness,
@@ -244,7 +253,7 @@ impl Inner {
         let (answer, receipt) = oneshot::channel();
         let refused = match before.saturating_add(weight) > limits::APPEND_QUEUE_BYTES_MAX {
             true => AppendError::Overloaded,
-            false => match queue.try_send(Request::Append(Append { batch, weight, answer })) {
+            false => match queue.appends.try_send(Request::Append(Append { batch, weight, answer })) {
                 Ok(()) => return Ok(receipt),
                 Err(TrySendError::Full(_)) => AppendError::Overloaded,
                 Err(TrySendError::Disconnected(_)) => AppendError::Closed,

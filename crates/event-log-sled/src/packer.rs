@@ -33,7 +33,9 @@ const FOUND_AT_ONCE: usize = 128;
 /// Pages that the engine moves between two looks at the clock.
 const CLEANED_AT_ONCE: usize = 16;
 /// Tries without the file becoming shorter, after which it is as short as it gets.
-const TRIED_IN_VAIN: u32 = 64;
+const TRIED_IN_VAIN: u32 = 600;
+/// Tries between two segments that are filled.
+const TRIES_PER_SEGMENT: u32 = 16;
 /// How long one try moves pages.
 const CLEANING_TIME: Duration = Duration::from_millis(100);
 /// Bytes that a step may need while the disk is nearly full.
@@ -274,7 +276,9 @@ impl Packer<'_> {
             );
             // The engine moves pages from the front of the file first: what is in its queue goes before there is more.
             self.clean(CLEANING_TIME)?;
-            self.shared.store()?.fill_segment()?;
+            if shrinking.in_vain.is_multiple_of(TRIES_PER_SEGMENT) {
+                self.shared.store()?.fill_segment()?;
+            }
         }
         Ok(())
     }

@@ -44,8 +44,8 @@ pub(crate) async fn remove(
 
 /// Gives a plan to the writer.
 pub(crate) fn hand_over(queue: &Queue, request: Request) -> Result<(), ReadError> {
-    let sender = queue.read().clone().ok_or(ReadError::Closed)?;
-    sender.send(request).map_err(|_| ReadError::Closed)
+    let senders = queue.read().clone().ok_or(ReadError::Closed)?;
+    senders.upkeep.send(request).map_err(|_| ReadError::Closed)
 }
 
 /// What these removals would remove, one after the other.

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use crossbeam_channel::Receiver;
@@ -74,9 +74,22 @@ struct Gathered {
     checkpoints: Vec<oneshot::Sender<()>>,
 }
 
+impl Gathered {
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Append(append) => self.appends.push(append),
+            Request::Remove(plans, answer) => self.removes.push((plans, answer)),
+            Request::Pack(plan, answer) => self.packs.push((plan, answer)),
+            Request::Checkpoint(answer) => self.checkpoints.push(answer),
+        }
+    }
+}
+
 pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) queue: Receiver<Request>,
+    /// What is not an append: it is never slowed down.
+    pub(crate) upkeep: Receiver<Request>,
     pub(crate) queued_bytes: Arc<AtomicUsize>,
     pub(crate) recent: Recent,
     pub(crate) witness: Witness,
@@ -104,22 +117,15 @@ impl Writer {
 
     fn serve(&mut self) -> Result<(), ReadError> {
         let store = self.shared.store()?;
-        while let Ok(first) = self.queue.recv() {
+        while let Some(first) = self.wait() {
             if self.shared.is_open().is_err() {
                 // A reader found damage: the rest of the queue is refused when it is dropped.
                 return Ok(());
             }
-            let mut gathered = self.gather(first);
+            let gathered = self.gather(first);
             let bytes = gathered.appends.iter().map(|append| append.weight).sum();
-            let asked_for_checkpoint = std::mem::take(&mut gathered.checkpoints);
-            self.commit(&store, gathered)?;
-            if !asked_for_checkpoint.is_empty() {
-                self.checkpoint(&store)?;
-                asked_for_checkpoint.into_iter().for_each(|answer| answer.send(()).unwrap_or_default());
-            } else if self.shared.view().catalog.checkpoint_is_due(self.options.checkpoint_events) {
-                self.checkpoint(&store)?;
-            }
-            self.slow_down(bytes);
+            self.carry_out(&store, gathered)?;
+            self.slow_down(&store, bytes)?;
         }
         let something_new = self.shared.view().catalog.has_unindexed();
         // On a full disk the projections stay as they are: the next start reads the events again.
@@ -129,13 +135,40 @@ impl Writer {
         Ok(())
     }
 
-    /// Where publishers fill the disk faster than policies can give it back, they are slowed down to a rate at which that
-    /// is caught up with: a bound that is not kept would help nobody.
-    fn slow_down(&self, bytes: usize) {
-        if bytes > 0 && self.shared.is_debris_high() {
-            let pause = Duration::from_secs(bytes as u64) / SLOW_BYTES_PER_SECOND;
-            thread::sleep(pause.min(PAUSE_MAX));
+    /// The next request; none once the log takes no more and all that was sent is done.
+    fn wait(&self) -> Option<Request> {
+        crossbeam_channel::select! {
+            recv(self.queue) -> request => request.or_else(|_| self.upkeep.recv()).ok(),
+            recv(self.upkeep) -> request => request.or_else(|_| self.queue.recv()).ok(),
         }
+    }
+
+    fn carry_out(&mut self, store: &Store, mut gathered: Gathered) -> Result<(), ReadError> {
+        let asked_for_checkpoint = std::mem::take(&mut gathered.checkpoints);
+        self.commit(store, gathered)?;
+        let is_due = self.shared.view().catalog.checkpoint_is_due(self.options.checkpoint_events);
+        if is_due || !asked_for_checkpoint.is_empty() {
+            self.checkpoint(store)?;
+        }
+        asked_for_checkpoint.into_iter().for_each(|answer| answer.send(()).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Where publishers fill the disk faster than policies can give it back, they are slowed down to a rate at which that
+    /// is caught up with: a bound that is not kept would help nobody. Upkeep goes on meanwhile.
+    fn slow_down(&mut self, store: &Store, bytes: usize) -> Result<(), ReadError> {
+        if bytes == 0 || !self.shared.is_debris_high() {
+            return Ok(());
+        }
+        let pause = Duration::from_secs(bytes as u64) / SLOW_BYTES_PER_SECOND;
+        let end = Instant::now() + pause.min(PAUSE_MAX);
+        while let Ok(request) = self.upkeep.recv_deadline(end) {
+            let mut gathered = Gathered::default();
+            gathered.take(request);
+            self.carry_out(store, gathered)?;
+        }
+        thread::sleep(end.saturating_duration_since(Instant::now()));
+        Ok(())
     }
 
     /// All that is ready, up to the bounds of a commit.
@@ -146,14 +179,12 @@ impl Writer {
         while let Some(request) = next {
             bytes += request.weight();
             count += 1;
-            match request {
-                Request::Append(append) => gathered.appends.push(append),
-                Request::Remove(plans, answer) => gathered.removes.push((plans, answer)),
-                Request::Pack(plan, answer) => gathered.packs.push((plan, answer)),
-                Request::Checkpoint(answer) => gathered.checkpoints.push(answer),
-            }
+            gathered.take(request);
             let is_full = count >= limits::COMMIT_REQUESTS_MAX || bytes >= limits::COMMIT_BYTES_MAX;
-            next = if is_full { None } else { self.queue.try_recv().ok() };
+            next = match is_full {
+                true => None,
+                false => self.upkeep.try_recv().or_else(|_| self.queue.try_recv()).ok(),
+            };
         }
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         gathered
@@ -295,12 +326,12 @@ impl Writer {
 
     /// Takes no more reads and ends the tail, waits for the reads that are under way, lets go of the store, and of the directory last.
     fn finish(self) {
-        let Writer { shared, queue, readers, lock, .. } = self;
+        let Writer { shared, queue, upkeep, readers, lock, .. } = self;
         // From here on the readers refuse what waits in their queue.
         shared.jobs.write().take();
         shared.end_tail();
         // Drops, and so refuses, what was not taken.
-        drop(queue);
+        drop((queue, upkeep));
         for reader in readers {
             // The packer may be resting.
             reader.thread().unpark();

@@ -30,6 +30,8 @@ pub const IDEMPOTENCY_WINDOW_MICROS_DEFAULT: u64 = 24 * 3_600 * 1_000_000;
 
 /// Requests that may wait for the writer; one more is told to come back.
 pub const APPEND_QUEUE_REQUESTS_MAX: usize = 16_384;
+/// Removals, packs and checkpoints that may wait for the writer; one more waits to be taken.
+pub const UPKEEP_QUEUE_REQUESTS_MAX: usize = 64;
 /// Bytes of events that may wait for the writer; more is told to come back.
 pub const APPEND_QUEUE_BYTES_MAX: usize = 128 * MIB;
 /// A group commit takes no further request once it holds this many bytes.
