@@ -22,7 +22,7 @@ use crate::shared::Shared;
 use crate::store::{Store, index_damaged};
 
 /// Bytes of chunks that one step reads.
-const READ_AT_ONCE: usize = 6 << 20;
+const READ_AT_ONCE: usize = 2 << 20;
 /// Bytes of records that one step writes.
 const WRITTEN_AT_ONCE: usize = 512 << 10;
 

@@ -41,7 +41,7 @@ const CLEANING_TIME: Duration = Duration::from_millis(100);
 /// Bytes that a step may need while the disk is nearly full.
 const STEP_BYTES: usize = 1 << 20;
 /// Bytes on disk that nobody minds.
-const SPARE_BYTES: u64 = 24 << 20;
+const SPARE_BYTES: u64 = 40 << 20;
 
 /// Starts the thread. It ends when the log takes no more reads; unpark it then, so that it sees that at once.
 pub(crate) fn start(shared: &Arc<Shared>, queue: &Queue) -> io::Result<JoinHandle<()>> {
