@@ -114,6 +114,10 @@ impl Read<'_> {
         after: Position,
         mut search: Search,
     ) -> Result<Sought, ReadError> {
+        // What lies behind the head is in the store before it is durable: it must not be looked at.
+        if after >= search.head {
+            return Ok(search.found(None));
+        }
         let merge = {
             let view = self.shared.view();
             resolved.update(self.filter, &view.catalog.topics);
