@@ -153,13 +153,6 @@ impl SledLog {
         }
     }
 
-    /// Bytes of records that the store holds, about, and how many of them are of removed events and wait to be given back.
-    pub fn record_bytes(&self) -> (u64, u64) {
-        let view = self.inner.shared.view();
-        let blocks = view.catalog.blocks.iter().map(|(_, block)| (block.disk_bytes(), block.dead_bytes()));
-        blocks.fold((0, 0), |sum, block| (sum.0 + block.0, sum.1 + block.1))
-    }
-
     /// Everything that an exact copy needs, as of the moment when its end is reached; appends and removals may go on.
     pub fn archive(&self) -> Archive {
         Archive::new(Arc::clone(&self.inner.shared), Arc::clone(&self.inner.queue))

@@ -1,8 +1,8 @@
 //! The actor that packs: it looks for blocks whose bytes are worth giving back, and works on them in small steps.
 //!
-//! It has a thread of its own. A step is planned here and carried out by the writer, one at a time; between two steps it
-//! rests longer than a step took, so that neither publishers nor readers are held up. When the disk holds much more than
-//! what is kept, it becomes less choosy.
+//! It has a thread of its own. A step is planned here and carried out by the writer, one at a time. The less there is to
+//! give back, the longer it rests between two steps, and the more of a block must be dead. When the disk holds much more
+//! than what is kept, it also lets the engine move pages in its file, which the engine does not do by itself.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -18,7 +18,7 @@ use crate::blocks::{self, Block, BlockNumber};
 use crate::pack;
 use crate::shared::Shared;
 use crate::steps::hand_over;
-use crate::store::{Store, panic_text};
+use crate::store::panic_text;
 use crate::writer::Request;
 use crate::{Queue, chunk};
 
@@ -229,7 +229,7 @@ impl Packer<'_> {
                     held.blocking_recv().map_err(|_| ReadError::Closed)?
                 }
             };
-            drop::<Arc<Store>>(store);
+            drop(store);
             let haste = self.state().haste;
             if haste > Haste::None {
                 self.clean(begun.elapsed())?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use event_log::{AppendError, Bounds, Epochs, Position, ReadError, Tail, TailWatch};
+use event_log::{AppendError, Bounds, Epochs, Position, ReadError, Tail, TailWatch, limits};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -22,9 +22,6 @@ use crate::{SledOptions, directory};
 
 /// How old the answer may be to how much the log takes on disk.
 const DISK_USE_AGE_MAX: Duration = Duration::from_millis(100);
-
-/// Bytes of removed events that may wait to be given back, beside a quarter of what is kept.
-const DEBRIS_BYTES: u64 = 48 << 20;
 
 /// What is durable, as of one head.
 pub(crate) struct View {
@@ -148,7 +145,7 @@ impl Shared {
     /// Whether bytes of removed events pile up faster than they are given back.
     pub(crate) fn is_debris_high(&self) -> bool {
         let catalog = &self.view().catalog;
-        catalog.blocks.dead_bytes() > catalog.bytes / 4 + DEBRIS_BYTES
+        catalog.blocks.dead_bytes() > catalog.bytes / 4 + limits::DEBRIS_BYTES_MAX
     }
 
     /// Whether so many bytes of events may be written without going below the floor of free space. What the engine

@@ -31,8 +31,6 @@ use crate::stage::{Ground, Stage, Verdict};
 use crate::store::{Store, Writes, panic_text};
 use crate::witness::{Testimony, Witness};
 
-/// What publishers may append in a second while the bytes of removed events pile up.
-const SLOW_BYTES_PER_SECOND: u32 = 24 << 20;
 /// The longest pause between two commits.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
@@ -160,7 +158,7 @@ impl Writer {
         if bytes == 0 || !self.shared.is_debris_high() {
             return Ok(());
         }
-        let pause = Duration::from_secs(bytes as u64) / SLOW_BYTES_PER_SECOND;
+        let pause = Duration::from_secs(bytes as u64) / limits::SLOWED_APPEND_BYTES_PER_SECOND;
         let end = Instant::now() + pause.min(PAUSE_MAX);
         while let Ok(request) = self.upkeep.recv_deadline(end) {
             let mut gathered = Gathered::default();
