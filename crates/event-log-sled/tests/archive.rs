@@ -114,6 +114,7 @@ fn a_copy_has_the_same_events_topics_keys_and_gaps_under_a_new_epoch() {
 fn an_archive_is_whole_while_publishing_and_removing_go_on() {
     let place = Place::new();
     let log = original(&place);
+    let before = log.removals();
     let is_done = AtomicBool::new(false);
     let items = std::thread::scope(|scope| {
         let (log, is_done) = (&log, &is_done);
@@ -126,7 +127,10 @@ fn an_archive_is_whole_while_publishing_and_removing_go_on() {
                 remove_all(log, &[trim("busy", Keep { events: Some(500), ..Keep::default() })]);
             }
         });
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        // A trim comes only once there are more than are kept.
+        while log.removals() == before {
+            std::thread::yield_now();
+        }
         let items = archive(log);
         is_done.store(true, Ordering::SeqCst);
         items
