@@ -56,9 +56,19 @@ impl Place {
         self.path(name).join("sled/db")
     }
 
+    /// The store itself. sled's own threads may let go of a file that was closed a moment ago only now.
     fn raw(&self, name: &str) -> sled::Db {
-        let config = sled::Config::new().path(self.path(name).join("sled"));
-        config.segment_size(4 << 20).flush_every_ms(None).open().unwrap()
+        let begun = std::time::Instant::now();
+        loop {
+            let config = sled::Config::new().path(self.path(name).join("sled"));
+            match config.segment_size(4 << 20).flush_every_ms(None).open() {
+                Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                    assert!(begun.elapsed() < Duration::from_secs(20), "{error}");
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                opened => return opened.unwrap(),
+            }
+        }
     }
 }
 
