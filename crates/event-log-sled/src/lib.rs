@@ -41,6 +41,7 @@ mod removal;
 mod steps;
 
 mod chunk;
+mod cleaner;
 mod keys;
 mod record;
 mod rows;
@@ -121,6 +122,7 @@ impl SledLog {
         let queue: Queue = Arc::new(RwLock::new(Some(Senders { appends, upkeep })));
         if options.pack {
             readers.push(packer::start(&shared, &queue).map_err(thread_error)?);
+            readers.push(cleaner::start(&shared).map_err(thread_error)?);
         }
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let writer = writer::Writer {

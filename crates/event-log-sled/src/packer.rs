@@ -1,8 +1,7 @@
 //! The actor that packs: it looks for blocks whose bytes are worth giving back, and works on them in small steps.
 //!
 //! It has a thread of its own. A step is planned here and carried out by the writer, one at a time. The less there is to
-//! give back, the longer it rests between two steps, and the more of a block must be dead. When the disk holds much more
-//! than what is kept, it also lets the engine move pages in its file, which the engine does not do by itself.
+//! give back, the longer it rests between two steps, and the more of a block must be dead.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -30,14 +29,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 const LOOKED_AT_ONCE: usize = 16_384;
 /// Blocks that one look brings.
 const FOUND_AT_ONCE: usize = 128;
-/// Pages that the engine moves between two looks at the clock.
-const CLEANED_AT_ONCE: usize = 16;
-/// Tries without the file becoming shorter, after which it is as short as it gets.
-const TRIED_IN_VAIN: u32 = 600;
-/// Tries between two segments that are filled.
-const TRIES_PER_SEGMENT: u32 = 16;
-/// How long one try moves pages.
-const CLEANING_TIME: Duration = Duration::from_millis(100);
 /// Bytes that a step may need while the disk is nearly full.
 const STEP_BYTES: usize = 1 << 20;
 /// Bytes on disk that nobody minds.
@@ -92,15 +83,6 @@ impl Report {
     }
 }
 
-/// How the file becomes shorter.
-#[derive(Debug, Default)]
-struct Shrinking {
-    /// The least that it was so far.
-    least: u64,
-    /// So often it was tried since.
-    in_vain: u32,
-}
-
 /// How much there is to give back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Haste {
@@ -135,7 +117,6 @@ impl Haste {
 impl Packer<'_> {
     fn run(&self) -> Result<(), ReadError> {
         let mut seen: Option<Seen> = None;
-        let mut shrinking = Shrinking::default();
         let mut report = Report { since: Instant::now(), packed: 0 };
         while self.shared.takes_reads() {
             let now = self.state();
@@ -153,7 +134,6 @@ impl Packer<'_> {
             report.tell(self.shared, now.haste);
             if !changed {
                 seen = Some(now);
-                self.shrink(&mut shrinking, now.haste)?;
                 thread::park_timeout(INTERVAL);
             }
         }
@@ -231,9 +211,6 @@ impl Packer<'_> {
             };
             drop(store);
             let haste = self.state().haste;
-            if haste > Haste::None {
-                self.clean(begun.elapsed())?;
-            }
             thread::park_timeout(haste.rest(begun.elapsed()));
             match rest_after {
                 // A removal came first: the step is planned anew.
@@ -243,44 +220,6 @@ impl Packer<'_> {
             }
         }
         Ok(changed)
-    }
-
-    /// Lets the engine make room in its file for so long. It cannot say when it has nothing left to move.
-    fn clean(&self, time: Duration) -> Result<(), ReadError> {
-        let store = self.shared.store()?;
-        let begun = Instant::now();
-        loop {
-            store.clean(CLEANED_AT_ONCE)?;
-            if begun.elapsed() >= time || !self.shared.takes_reads() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Lets the engine give what its file has too much back to the system, as long as that has an effect.
-    fn shrink(&self, shrinking: &mut Shrinking, haste: Haste) -> Result<(), ReadError> {
-        if haste == Haste::None || self.shared.has_room(STEP_BYTES).is_err() {
-            return Ok(());
-        }
-        let bytes = self.shared.bytes_on_disk();
-        if bytes < shrinking.least || bytes > shrinking.least + shrinking.least / 8 {
-            *shrinking = Shrinking { least: bytes, in_vain: 0 };
-        }
-        if shrinking.in_vain < TRIED_IN_VAIN {
-            shrinking.in_vain += 1;
-            tracing::debug!(
-                bytes,
-                least = shrinking.least,
-                in_vain = shrinking.in_vain,
-                "making the file shorter"
-            );
-            // The engine moves pages from the front of the file first: what is in its queue goes before there is more.
-            self.clean(CLEANING_TIME)?;
-            if shrinking.in_vain.is_multiple_of(TRIES_PER_SEGMENT) {
-                self.shared.store()?.fill_segment()?;
-            }
-        }
-        Ok(())
     }
 
     fn are_empty(&self, blocks: &RangeInclusive<BlockNumber>) -> bool {
