@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -11,7 +11,6 @@ use crate::command_line::assert_fails;
 use crate::harness::archive::{EVERYTHING, events, on, run, text_of, without_epoch};
 use crate::harness::envelope::sequence;
 use crate::harness::{Broker, Envelope, PATIENCE, heavy};
-use crate::upgrade::engine;
 
 fn backup(broker: &Broker, directory: &Path) -> std::process::Output {
     run(broker.command(&["backup", directory.to_str().unwrap()]), b"")
@@ -146,20 +145,12 @@ fn verify_counts_what_is_sound_and_changes_nothing() {
     assert_eq!(export(), before);
 }
 
-/// Changes a byte of a text in every value of the store that has it, as the disk could without anybody's knowledge.
-fn damage(data: &Path, text: &str) {
-    let store = engine(data);
-    let mut changed = 0;
-    for (key, value) in store.iter().map(Result::unwrap) {
-        if let Some(place) = value.windows(text.len()).position(|window| window == text.as_bytes()) {
-            let mut value = value.to_vec();
-            value[place] ^= 0x20;
-            store.insert(key, value).unwrap();
-            changed += 1;
-        }
-    }
-    store.flush().unwrap();
-    assert!(changed > 0, "the text is stored as it is");
+/// The one file that holds the events of a small log.
+fn events_file(data: &Path) -> PathBuf {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(data.join("events")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    files.remove(0)
 }
 
 /// What a stopped broker's log says of itself, which must be nothing good.
@@ -180,21 +171,26 @@ fn verify_finds_a_flipped_byte_and_says_where() {
     broker.publish("t", "a text that stands only once");
     broker.publish_many("after", 0..300);
     broker.terminate();
-    damage(&broker.data(), "that stands only once");
+    let path = events_file(&broker.data());
+    let (bytes, text) = (fs::read(&path).unwrap(), b"that stands only once");
+    let place = bytes.windows(text.len()).position(|window| window == text).expect("the text in the file");
+    File::options().write(true).open(&path).unwrap().write_all_at(b"T", place as u64).unwrap();
     let told = refusals(&broker.data());
     assert!(told.contains("damaged") && told.contains("301"), "{told}");
 }
 
 #[test]
-fn verify_finds_that_a_file_of_the_store_was_changed() {
+fn verify_finds_that_a_file_is_gone_or_too_short_and_says_which() {
     let mut broker = Broker::start();
     broker.publish_many("before", 0..300);
-    broker.publish("t", "a text that stands only once");
-    broker.publish_many("after", 0..300);
     broker.terminate();
-    let path = broker.data().join("sled/db");
-    let (bytes, text) = (fs::read(&path).unwrap(), b"that stands only once");
-    let place = bytes.windows(text.len()).position(|window| window == text).expect("the text in the file");
-    File::options().write(true).open(&path).unwrap().write_all_at(b"T", place as u64).unwrap();
-    assert!(refusals(&broker.data()).contains("300"), "the place is told");
+    let path = events_file(&broker.data());
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    let told = refusals(&broker.data());
+    assert!(told.contains(name) && told.contains("were durable"), "{told}");
+    fs::remove_file(&path).unwrap();
+    let told = refusals(&broker.data());
+    assert!(told.contains(name) && told.contains("missing"), "{told}");
 }

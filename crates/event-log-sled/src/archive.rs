@@ -11,9 +11,8 @@ use event_log::{
 };
 use tokio::sync::oneshot;
 
-use crate::keys::{self, Hash};
 use crate::reader::SledReader;
-use crate::rows::{self, IdempotencyRow};
+use crate::rows::IdempotencyRow;
 use crate::shared::Shared;
 use crate::steps::hand_over;
 use crate::store::{Store, index_damaged};
@@ -41,7 +40,7 @@ enum At {
     Start,
     Events(Cursor),
     Topics(Vec<ArchivedTopic>),
-    Keys(Hash),
+    Keys(Position),
     End,
 }
 
@@ -109,36 +108,37 @@ impl Archive {
 
     fn topics(&mut self, topics: &mut Vec<ArchivedTopic>) -> Vec<Item> {
         let rest = topics.split_off(topics.len().min(AT_ONCE));
-        self.at = if rest.is_empty() { At::Keys([0; 16]) } else { At::Topics(rest) };
+        self.at = if rest.is_empty() { At::Keys(Position::ORIGIN) } else { At::Topics(rest) };
         topics.drain(..).map(Item::Topic).collect()
     }
 
-    async fn keys(&mut self, from: Hash) -> Result<Vec<Item>, ReadError> {
+    async fn keys(&mut self, after: Position) -> Result<Vec<Item>, ReadError> {
         let head = self.head;
-        let read = move |_: &Shared, store: &Store| read_keys(store, from, head);
+        let read = move |_: &Shared, store: &Store| read_keys(store, after, head);
         let (keys, rest) = pool::run(Arc::clone(&self.shared), read).await?;
         self.at = rest.map_or(At::End, At::Keys);
         Ok(keys.into_iter().map(Item::Key).collect())
     }
 }
 
-/// The keys from a hash on whose events are not past the head, and the hash to go on from.
+/// The keys that were used after a place and not past the head, and the place to go on from.
 fn read_keys(
     store: &Store,
-    from: Hash,
+    after: Position,
     head: Position,
-) -> Result<(Vec<ArchivedKey>, Option<Hash>), ReadError> {
+) -> Result<(Vec<ArchivedKey>, Option<Position>), ReadError> {
     let mut found = Vec::new();
-    for row in store.range(&keys::idempotency(&from), &[keys::IDEMPOTENCY + 1]).take(AT_ONCE + 1) {
-        let (key, value) = row?;
-        let hash = keys::read_idempotency(&key);
-        let hash = hash.ok_or_else(|| index_damaged(format!("the row {key:02x?} has a wrong key")))?;
-        let row = rows::unseal(&key, &value).and_then(IdempotencyRow::decode).map_err(index_damaged)?;
-        let IdempotencyRow { position, time, uuid, content } = row;
-        found.push(ArchivedKey { key: hash, content, position, time, uuid });
+    for row in store.used_keys_after(after) {
+        let entries = row?.1.map_err(index_damaged)?;
+        let wanted = entries.into_iter().filter(|(_, row)| row.position > after && row.position <= head);
+        found.extend(wanted.map(|(key, row)| {
+            let IdempotencyRow { position, time, uuid, content } = row;
+            ArchivedKey { key, content, position, time, uuid }
+        }));
+        if found.len() >= AT_ONCE {
+            let last = found.last().map(|key| key.position);
+            return Ok((found, last));
+        }
     }
-    let rest = found.get(AT_ONCE).map(|next| next.key);
-    found.truncate(AT_ONCE);
-    found.retain(|key| key.position <= head);
-    Ok((found, rest))
+    Ok((found, None))
 }

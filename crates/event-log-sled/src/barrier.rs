@@ -5,6 +5,8 @@
 //! byte of a commit, before the commit counts as stable. So this program defines that C function itself, as the
 //! barrier that is meant: `fdatasync`. The linker takes this definition before the C library's.
 //!
+//! The files of events are ours, and have the same barrier without a detour.
+//!
 //! A barrier that fails is final. The kernel may report an error once, drop the pages, and let the next call succeed;
 //! so the process says so and stops, and nothing that waits for this barrier is ever answered.
 
@@ -20,6 +22,18 @@ pub(crate) fn calls() -> u64 {
     #[cfg(target_os = "linux")]
     std::hint::black_box(symbol::sync_file_range as symbol::Function);
     CALLS.load(Ordering::SeqCst)
+}
+
+/// Makes what was written to a file durable, or ends the process.
+#[cfg(target_os = "linux")]
+pub(crate) fn sync(file: &std::fs::File) -> std::io::Result<()> {
+    rustix::fs::fdatasync(file).map_err(|error| stop(error.into()))
+}
+
+/// Makes what was written to a file durable.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn sync(file: &std::fs::File) -> std::io::Result<()> {
+    file.sync_data()
 }
 
 /// Whether flushes of this system go through here; elsewhere sled itself ends a flush with a full sync of the file.

@@ -25,11 +25,6 @@ pub(crate) fn number_of(position: Position) -> BlockNumber {
     position.get() / PLACES
 }
 
-/// The first place of a block.
-pub(crate) fn first_of(block: BlockNumber) -> Position {
-    Position::new(block.saturating_mul(PLACES))
-}
-
 /// The last place of a block.
 pub(crate) fn last_of(block: BlockNumber) -> Position {
     Position::new(block.saturating_mul(PLACES).saturating_add(PLACES - 1))
@@ -43,8 +38,6 @@ pub(crate) fn offset_in(position: Position) -> u16 {
 /// What a block holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Block {
-    /// Rows of chunks that begin in it.
-    pub(crate) chunks: u32,
     /// Records that are stored, whether they were removed or not.
     pub(crate) stored_events: u32,
     /// Events that were not removed.
@@ -55,8 +48,6 @@ pub(crate) struct Block {
     pub(crate) stored_bytes: u64,
     /// The weight of the live ones.
     pub(crate) live_bytes: u64,
-    /// It was packed: its chunks are as full as they can be.
-    pub(crate) packed: bool,
 }
 
 impl Block {
@@ -76,6 +67,13 @@ impl Block {
         self.live_bytes -= bytes;
     }
 
+    /// Records of removed events are stored no more; so many of them were listed as dead.
+    pub(crate) fn drop_records(&mut self, events: u32, bytes: u64, dead: u32) {
+        self.stored_events -= events;
+        self.stored_bytes -= bytes;
+        self.dead -= dead;
+    }
+
     /// Bytes on disk, about, that stored records take.
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.stored_bytes + u64::from(self.stored_events) * OVERHEAD_BYTES
@@ -88,7 +86,7 @@ impl Block {
     }
 
     fn is_empty(&self) -> bool {
-        self.chunks == 0 && self.stored_events == 0
+        self.stored_events == 0 && self.dead == 0
     }
 }
 
@@ -141,13 +139,6 @@ impl Blocks {
         let before = block.dead_bytes();
         block.add(weight, is_live);
         self.dead_bytes += block.dead_bytes() - before;
-        self.changed.insert(number);
-    }
-
-    /// Rows of a chunk were stored.
-    pub(crate) fn add_chunk(&mut self, first: Position, rows: u32) {
-        let number = number_of(first);
-        self.blocks.entry(number).or_default().chunks += rows;
         self.changed.insert(number);
     }
 

@@ -1,14 +1,13 @@
-//! A chunk: the neighbouring records that one stored value holds.
+//! A chunk: the neighbouring records that are written and read together.
 //!
 //! ```text
-//! version u8 | flags u8 | parts u16 | records u32 | body length u32 | crc32 u32 | body
+//! version u8 | flags u8 | nth u16 | records u32 | first place u64 | body length u32 | crc32 u32 | body
 //! ```
 //!
-//! A value is at most 32 KiB. sled moves leaves of more than 4 MiB to files that it never syncs, and a leaf has some 16
-//! values; and it keeps at least 256 leaves in memory, whatever its cache's bound is. So a commit that is larger
-//! makes several chunks, and an event that is larger lies alone in a chunk of several parts, each a row of its own with
-//! all these fields; its records are counted in the first part. The checksum covers the row's key too. Positions
-//! strictly increase within a chunk, and the first one is in the key.
+//! A commit makes as many chunks as it needs; `nth` counts them from 0, and a flag marks the last one, so that after a crash
+//! it is seen whether all of a commit is there. A body has at most 32 KiB, so that reading one event does not read much more,
+//! unless it is that of one large event. The checksum covers the header too. Positions strictly increase within a
+//! chunk, and the first one is in the header.
 //!
 //! A chunk is written plain, so that a commit is not held up. When it is packed later, its body is compressed if that pays:
 //! then it is the length of the plain body u32, and an LZ4 block.
@@ -16,27 +15,41 @@
 use bytes::Bytes;
 use event_log::{Event, IdempotencyKey, Position, ReadError};
 
-use crate::keys::{self, Part};
 use crate::record::{self, Record};
 
 const VERSION: u8 = 1;
-/// The body is as it is.
-const PLAIN: u8 = 0;
 /// The body is compressed.
 const LZ4: u8 = 1;
-const HEADER_BYTES: usize = 16;
-/// Longest stored value.
-pub(crate) const VALUE_BYTES_MAX: usize = 32 * 1_024;
-const BODY_BYTES_MAX: usize = VALUE_BYTES_MAX - HEADER_BYTES;
+/// The chunk is the last one of its commit.
+const ENDS_COMMIT: u8 = 2;
+/// Bytes before the body.
+pub(crate) const HEADER_BYTES: usize = 24;
+/// What the checksum covers of the header.
+const CHECKED_BYTES: usize = 20;
+/// Longest chunk, but for one of a large event.
+pub(crate) const CHUNK_BYTES_MAX: usize = 32 * 1_024;
+const BODY_BYTES_MAX: usize = CHUNK_BYTES_MAX - HEADER_BYTES;
 
-/// Makes rows from events, in order.
+/// Makes the chunks of a commit from events, in order.
 #[derive(Debug, Default)]
 pub(crate) struct ChunkWriter {
     compress: bool,
-    rows: Vec<([u8; 11], Vec<u8>)>,
-    first: Position,
+    /// Whole chunks, then the one that is being filled, with room for its header.
+    bytes: Vec<u8>,
+    firsts: Vec<(Position, usize)>,
+    /// Records of the chunk that is being filled.
     records: u32,
-    body: Vec<u8>,
+    last: Position,
+}
+
+/// The chunks of a commit, as they lie in the file.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    pub(crate) bytes: Vec<u8>,
+    /// The first place of each, and where in these bytes it begins.
+    pub(crate) firsts: Vec<(Position, usize)>,
+    /// The last place of all.
+    pub(crate) last: Position,
 }
 
 impl ChunkWriter {
@@ -46,49 +59,65 @@ impl ChunkWriter {
     }
 
     pub(crate) fn push(&mut self, event: &Event, idempotency_key: Option<&IdempotencyKey>) {
-        let start = self.body.len();
-        record::encode(event, idempotency_key, &mut self.body);
+        let start = self.begin(event.position);
+        record::encode(event, idempotency_key, &mut self.bytes);
         self.pushed(start, event.position);
     }
 
     /// Takes a record as it is.
     pub(crate) fn push_record(&mut self, record: &Record<'_>) {
-        let start = self.body.len();
-        self.body.extend_from_slice(record.whole());
+        let start = self.begin(record.position());
+        self.bytes.extend_from_slice(record.whole());
         self.pushed(start, record.position());
     }
 
-    /// The record at the end of the body, from `start` on, is new.
-    fn pushed(&mut self, start: usize, position: Position) {
-        if self.body.len() > BODY_BYTES_MAX && start > 0 {
-            let record = self.body.split_off(start);
-            self.seal();
-            self.body = record;
-        }
-        if self.records == 0 {
-            self.first = position;
-        }
-        self.records += 1;
-        if self.body.len() > BODY_BYTES_MAX {
-            self.seal();
-        }
+    /// Bytes so far.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
-    fn seal(&mut self) {
-        let body = std::mem::take(&mut self.body);
-        if let Some(compressed) = self.compressed(&body) {
-            let key = keys::chunk(self.first, 0);
-            self.rows.push((key, encode(&key, LZ4, 1, self.records, &compressed)));
-            self.records = 0;
-            return;
+    /// Where the next record begins.
+    fn begin(&mut self, position: Position) -> usize {
+        if self.records == 0 {
+            self.firsts.push((position, self.bytes.len()));
+            self.bytes.extend([0; HEADER_BYTES]);
         }
-        let pieces = body.chunks(BODY_BYTES_MAX);
-        let parts = Part::try_from(pieces.len()).expect("the largest event has fewer parts");
-        for (piece, part) in pieces.zip(0..) {
-            let key = keys::chunk(self.first, part);
-            let records = if part == 0 { self.records } else { 0 };
-            self.rows.push((key, encode(&key, PLAIN, parts, records, piece)));
+        self.bytes.len()
+    }
+
+    /// The record at the end, from `start` on, is new. One that does not fit begins the next chunk.
+    fn pushed(&mut self, start: usize, position: Position) {
+        let body = self.firsts.last().map_or(0, |(_, chunk)| chunk + HEADER_BYTES);
+        if self.records > 0 && self.bytes.len() - body > BODY_BYTES_MAX {
+            let record = self.bytes.split_off(start);
+            self.seal(0);
+            self.begin(position);
+            self.bytes.extend(record);
         }
+        self.records += 1;
+        self.last = position;
+    }
+
+    /// Completes the chunk that was being filled.
+    fn seal(&mut self, mut flags: u8) {
+        let Some((first, chunk)) = self.firsts.last().copied() else { return };
+        let body = chunk + HEADER_BYTES;
+        if let Some(compressed) = self.compressed(&self.bytes[body..]) {
+            self.bytes.truncate(body);
+            self.bytes.extend(compressed);
+            flags |= LZ4;
+        }
+        let nth = u16::try_from(self.firsts.len() - 1).unwrap_or(u16::MAX);
+        let length = u32::try_from(self.bytes.len() - body).expect("an event is far smaller than 4 GiB");
+        let mut header = [0; HEADER_BYTES];
+        header[..2].copy_from_slice(&[VERSION, flags]);
+        header[2..4].copy_from_slice(&nth.to_be_bytes());
+        header[4..8].copy_from_slice(&self.records.to_be_bytes());
+        header[8..16].copy_from_slice(&first.get().to_be_bytes());
+        header[16..20].copy_from_slice(&length.to_be_bytes());
+        let checksum = checksum(&header[..CHECKED_BYTES], &self.bytes[body..]);
+        header[20..].copy_from_slice(&checksum.to_be_bytes());
+        self.bytes[chunk..body].copy_from_slice(&header);
         self.records = 0;
     }
 
@@ -102,114 +131,116 @@ impl ChunkWriter {
         (compressed.len() < body.len() / 8 * 7).then_some(compressed)
     }
 
-    /// The rows, keys and values.
-    pub(crate) fn finish(mut self) -> Vec<([u8; 11], Vec<u8>)> {
+    /// The whole commit.
+    pub(crate) fn finish(mut self) -> Chunks {
         if self.records > 0 {
-            self.seal();
+            self.seal(ENDS_COMMIT);
         }
-        self.rows
+        Chunks { bytes: self.bytes, firsts: self.firsts, last: self.last }
     }
 }
 
-fn encode(key: &[u8], flags: u8, parts: Part, records: u32, body: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(HEADER_BYTES + body.len());
-    value.extend([VERSION, flags]);
-    value.extend(parts.to_be_bytes());
-    value.extend(records.to_be_bytes());
-    value.extend(u32::try_from(body.len()).expect("a body is at most 32 KiB").to_be_bytes());
-    value.extend(checksum(key, &value, body).to_be_bytes());
-    value.extend(body);
-    value
-}
-
-fn checksum(key: &[u8], fields: &[u8], body: &[u8]) -> u32 {
+fn checksum(fields: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(key);
     hasher.update(fields);
     hasher.update(body);
     hasher.finalize()
 }
 
-/// One row: a whole chunk, or a part of one.
-#[derive(Debug)]
-struct Row {
+/// The header of a chunk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Header {
     flags: u8,
-    parts: Part,
+    nth: u16,
     records: u32,
-    body: Bytes,
+    pub(crate) first: Position,
+    length: u32,
+    checksum: u32,
 }
 
-impl Row {
-    fn decode(key: &[u8], value: Bytes) -> Result<Self, String> {
-        let header = value.first_chunk::<HEADER_BYTES>().ok_or("its header is cut off")?;
-        let [version, flags, p0, p1, r0, r1, r2, r3, l0, l1, l2, l3, checked @ ..] = *header;
-        if version != VERSION || !matches!(flags, PLAIN | LZ4) {
+impl Header {
+    /// What the fields say. Whether they are what was written is known once the body was read.
+    pub(crate) fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, String> {
+        let [
+            version,
+            flags,
+            n0,
+            n1,
+            r0,
+            r1,
+            r2,
+            r3,
+            f0,
+            f1,
+            f2,
+            f3,
+            f4,
+            f5,
+            f6,
+            f7,
+            l0,
+            l1,
+            l2,
+            l3,
+            checked @ ..,
+        ] = *bytes;
+        if version != VERSION || flags & !(LZ4 | ENDS_COMMIT) != 0 {
             return Err(format!(
-                "it has version {version} and flags {flags}, and {VERSION} with {PLAIN} or {LZ4} are known"
+                "it has version {version} and flags {flags}, and version {VERSION} with flags up to 3 is known"
             ));
         }
-        if u32::from_be_bytes([l0, l1, l2, l3]) as usize != value.len() - HEADER_BYTES {
-            return Err(format!("it has {} bytes, not as many as it says", value.len()));
-        }
-        if u32::from_be_bytes(checked) != checksum(key, &header[..12], &value[HEADER_BYTES..]) {
-            return Err("its checksum is wrong".to_owned());
-        }
-        let (parts, records) = (u16::from_be_bytes([p0, p1]), u32::from_be_bytes([r0, r1, r2, r3]));
-        Ok(Row { flags, parts, records, body: value.slice(HEADER_BYTES..) })
+        Ok(Header {
+            flags,
+            nth: u16::from_be_bytes([n0, n1]),
+            records: u32::from_be_bytes([r0, r1, r2, r3]),
+            first: Position::new(u64::from_be_bytes([f0, f1, f2, f3, f4, f5, f6, f7])),
+            length: u32::from_be_bytes([l0, l1, l2, l3]),
+            checksum: u32::from_be_bytes(checked),
+        })
     }
 
-    /// The records of a chunk of one row.
-    fn into_body(self) -> Result<Bytes, String> {
-        if self.flags == PLAIN {
-            return Ok(self.body);
-        }
-        let (length, block) = self.body.split_first_chunk::<4>().ok_or("its compressed body is cut off")?;
-        let length = u32::from_be_bytes(*length) as usize;
-        if length > BODY_BYTES_MAX {
-            return Err(format!(
-                "its body would have {length} bytes, and at most {BODY_BYTES_MAX} are written"
-            ));
-        }
-        let mut body = vec![0; length];
-        match lz4_flex::block::decompress_into(block, &mut body) {
-            Ok(written) if written == length => Ok(Bytes::from(body)),
-            Ok(written) => Err(format!("its body has {written} bytes, and {length} are promised")),
-            Err(error) => Err(format!("its body cannot be decompressed: {error}")),
-        }
+    /// Bytes of the whole chunk.
+    pub(crate) fn chunk_bytes(&self) -> usize {
+        HEADER_BYTES + self.length as usize
+    }
+
+    /// Whether a commit begins with the chunk.
+    pub(crate) fn begins_commit(&self) -> bool {
+        self.nth == 0
+    }
+
+    /// Whether a commit ends with the chunk.
+    pub(crate) fn ends_commit(&self) -> bool {
+        self.flags & ENDS_COMMIT != 0
     }
 }
 
-/// A chunk that was read, with all its parts, and that is what was written.
+/// A chunk that was read, and that is what was written.
 #[derive(Debug, Clone)]
 pub(crate) struct Chunk {
     first: Position,
-    parts: u32,
     records: u32,
     body: Bytes,
+    held: usize,
 }
 
 impl Chunk {
-    /// Reads the chunk that begins with this row. `next_row` is asked for the value of each further part.
-    pub(crate) fn read(
-        first: Position,
-        value: Bytes,
-        mut part: impl FnMut(Part) -> Result<Option<Bytes>, ReadError>,
-    ) -> Result<Self, ReadError> {
-        let row = Row::decode(&keys::chunk(first, 0), value).map_err(|what| damaged(first, &what))?;
-        if row.parts <= 1 {
-            let records = row.records;
-            let body = row.into_body().map_err(|what| damaged(first, &what))?;
-            return Ok(Chunk { first, parts: 1, records, body });
+    /// Reads a chunk from its bytes, which are a piece of `held` bytes of memory.
+    pub(crate) fn read(header: Header, bytes: Bytes, held: usize) -> Result<Self, ReadError> {
+        Self::checked(header, bytes, held).map_err(|what| damaged(header.first, &what))
+    }
+
+    fn checked(header: Header, bytes: Bytes, held: usize) -> Result<Self, String> {
+        let (fields, body) = (&bytes[..CHECKED_BYTES], bytes.slice(HEADER_BYTES..));
+        if header.checksum != checksum(fields, &body) {
+            return Err("its checksum is wrong".to_owned());
         }
-        let mut body = row.body.to_vec();
-        for number in 1..row.parts {
-            let value =
-                part(number)?.ok_or_else(|| damaged(first, &format!("its part {number} is missing")))?;
-            let next = Row::decode(&keys::chunk(first, number), value)
-                .map_err(|what| damaged(first, &format!("in its part {number}, {what}")))?;
-            body.extend_from_slice(&next.body);
+        let Header { first, records, flags, .. } = header;
+        if flags & LZ4 == 0 {
+            return Ok(Chunk { first, records, body, held });
         }
-        Ok(Chunk { first, parts: u32::from(row.parts), records: row.records, body: Bytes::from(body) })
+        let body = decompressed(&body)?;
+        Ok(Chunk { first, records, held: body.len(), body })
     }
 
     /// The place of its first event.
@@ -222,19 +253,36 @@ impl Chunk {
         self.records().last().transpose().map(|last| last.map(|record| record.position()))
     }
 
-    /// How many rows it takes.
-    pub(crate) fn parts(&self) -> u32 {
-        self.parts
-    }
-
     /// Bytes of its records.
     pub(crate) fn body(&self) -> &Bytes {
         &self.body
     }
 
+    /// Bytes of memory that a piece of its body keeps.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
     /// Its records, in order. Their order and their count are checked on the way.
     pub(crate) fn records(&self) -> Records<'_> {
         Records { chunk: self, rest: &self.body, before: None, left: self.records }
+    }
+}
+
+fn decompressed(body: &[u8]) -> Result<Bytes, String> {
+    let (length, block) = body.split_first_chunk::<4>().ok_or("its compressed body is cut off")?;
+    let length = u32::from_be_bytes(*length) as usize;
+    // A chunk that was moved from an older format may be a little longer than those that are written now.
+    if length > CHUNK_BYTES_MAX {
+        return Err(format!(
+            "its body would have {length} bytes, and at most {CHUNK_BYTES_MAX} are compressed"
+        ));
+    }
+    let mut body = vec![0; length];
+    match lz4_flex::block::decompress_into(block, &mut body) {
+        Ok(written) if written == length => Ok(Bytes::from(body)),
+        Ok(written) => Err(format!("its body has {written} bytes, and {length} are promised")),
+        Err(error) => Err(format!("its body cannot be decompressed: {error}")),
     }
 }
 
@@ -294,9 +342,7 @@ mod tests {
     use super::*;
     use crate::record::tests::{full, hex};
 
-    type Rows = Vec<([u8; 11], Vec<u8>)>;
-
-    fn write(sizes: &[usize]) -> (Vec<Event>, Rows) {
+    fn write(sizes: &[usize]) -> (Vec<Event>, Chunks) {
         let mut writer = ChunkWriter::default();
         let events: Vec<Event> = sizes
             .iter()
@@ -311,15 +357,24 @@ mod tests {
         (events, writer.finish())
     }
 
-    fn read(rows: &[([u8; 11], Vec<u8>)]) -> Result<Vec<Event>, ReadError> {
-        let value = |key| rows.iter().find(|row| row.0 == key).map(|row| Bytes::from(row.1.clone()));
-        let mut events = Vec::new();
-        for (key, _) in rows {
-            let (first, part) = keys::read_chunk(key).unwrap();
-            if part > 0 {
-                continue;
+    /// The chunks, one after the other.
+    fn chunks(bytes: &[u8]) -> Result<Vec<(Header, Chunk)>, ReadError> {
+        let (mut rest, mut chunks) = (Bytes::copy_from_slice(bytes), Vec::new());
+        while !rest.is_empty() {
+            let header = rest.first_chunk().ok_or_else(|| ReadError::Damaged("cut off".to_owned()))?;
+            let header = Header::decode(header).map_err(ReadError::Damaged)?;
+            if header.chunk_bytes() > rest.len() {
+                return Err(ReadError::Damaged("too long".to_owned()));
             }
-            let chunk = Chunk::read(first, value(*key).unwrap(), |part| Ok(value(keys::chunk(first, part))))?;
+            let chunk = rest.split_to(header.chunk_bytes());
+            chunks.push((header, Chunk::read(header, chunk, 0)?));
+        }
+        Ok(chunks)
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<Event>, ReadError> {
+        let mut events = Vec::new();
+        for (_, chunk) in chunks(bytes)? {
             for record in chunk.records() {
                 let record = record?;
                 events.push(record.event(record.texts_in(chunk.body()), None).unwrap());
@@ -329,79 +384,89 @@ mod tests {
     }
 
     #[test]
-    fn events_of_all_sizes_come_back_and_no_value_is_too_long() {
+    fn events_of_all_sizes_come_back_and_only_a_large_one_makes_a_large_chunk() {
         let max = BODY_BYTES_MAX;
         for sizes in [&[0][..], &[1; 1_000], &[max - 200, 1, max, max + 1, 5, 3 * max, 1], &[1_000_000, 1]] {
-            let (events, rows) = write(sizes);
-            assert!(rows.iter().all(|row| row.1.len() <= VALUE_BYTES_MAX));
-            assert!(rows.is_sorted_by_key(|row| row.0));
-            assert_eq!(read(&rows).unwrap(), events);
+            let (events, written) = write(sizes);
+            let chunks = chunks(&written.bytes).unwrap();
+            for (header, chunk) in &chunks {
+                assert!(header.chunk_bytes() <= CHUNK_BYTES_MAX || chunk.records().count() == 1);
+            }
+            let firsts: Vec<Position> = chunks.iter().map(|(header, _)| header.first).collect();
+            assert_eq!(firsts, written.firsts.iter().map(|(first, _)| *first).collect::<Vec<_>>());
+            assert_eq!(read(&written.bytes).unwrap(), events);
+            assert_eq!(written.last, events.last().unwrap().position);
         }
-        assert_eq!(write(&[1; 100]).1.len(), 1, "small events share a chunk");
+        assert_eq!(write(&[1; 100]).1.firsts.len(), 1, "small events share a chunk");
+    }
+
+    #[test]
+    fn the_chunks_of_a_commit_are_counted_and_the_last_one_says_so() {
+        for sizes in [&[1][..], &[20_000; 5], &[1, 100_000], &[100_000]] {
+            let chunks = chunks(&write(sizes).1.bytes).unwrap();
+            for (index, (header, _)) in chunks.iter().enumerate() {
+                assert_eq!(header.nth as usize, index);
+                assert_eq!(header.begins_commit(), index == 0);
+                assert_eq!(header.ends_commit(), index == chunks.len() - 1);
+            }
+        }
+        assert!(ChunkWriter::default().finish().bytes.is_empty());
     }
 
     #[test]
     fn a_chunk_that_is_packed_is_small_and_reads_back_the_same() {
         let (events, plain) = write(&[300; 60]);
         let mut packing = ChunkWriter::packing();
-        for (key, value) in &plain {
-            let (first, _) = keys::read_chunk(key).unwrap();
-            let chunk = Chunk::read(first, Bytes::from(value.clone()), |_| Ok(None)).unwrap();
+        for (_, chunk) in chunks(&plain.bytes).unwrap() {
             chunk.records().for_each(|record| packing.push_record(&record.unwrap()));
         }
-        let packed = packing.finish();
+        let packed = packing.finish().bytes;
         assert_eq!(read(&packed).unwrap(), events);
-        let bytes = |rows: &Rows| rows.iter().map(|row| row.1.len()).sum::<usize>();
-        assert!(bytes(&packed) * 2 < bytes(&plain), "{} of {}", bytes(&packed), bytes(&plain));
-        for index in 0..packed[0].1.len() {
+        assert!(packed.len() * 2 < plain.bytes.len(), "{} of {}", packed.len(), plain.bytes.len());
+        for index in 0..packed.len() {
             let mut damaged = packed.clone();
-            damaged[0].1[index] ^= 0x10;
+            damaged[index] ^= 0x10;
             assert!(read(&damaged).is_err(), "byte {index}");
         }
-        assert_eq!(packed[0].1[1], LZ4);
+        assert_eq!(packed[1], LZ4 | ENDS_COMMIT);
         let noise: String = (0..9_000u32).map(|n| char::from(b'!' + (n * n % 7_919 % 90) as u8)).collect();
         let noisy = Event { data: Data::from(ByteString::from(noise)), ..full().0 };
         let mut packing = ChunkWriter::packing();
         packing.push(&noisy, None);
-        assert_eq!(read(&packing.finish()).unwrap(), [noisy]);
+        assert_eq!(read(&packing.finish().bytes).unwrap(), [noisy]);
     }
 
     #[test]
     fn a_chunk_has_these_bytes_for_ever() {
-        let (_, rows) = write(&[1]);
-        assert_eq!((hex(&rows[0].0), hex(&rows[0].1[..16])), (KEY.to_owned(), HEADER.to_owned()));
+        let (_, written) = write(&[1]);
+        assert_eq!(hex(&written.bytes[..HEADER_BYTES]), HEADER);
     }
 
-    const KEY: &str = "0100000000000000070000";
-    const HEADER: &str = "010000010000000100000040dcfd602d";
+    const HEADER: &str = "0102000000000001000000000000000700000040c93c1472";
 
     #[test]
-    fn every_flipped_byte_of_a_chunk_is_seen_and_named() {
-        let (_, rows) = write(&[3, 4]);
-        for index in 0..rows[0].1.len() {
-            let mut damaged = rows.clone();
-            damaged[0].1[index] ^= 0x04;
-            let error = read(&damaged).unwrap_err();
-            assert!(error.to_string().contains("begins at 7"), "byte {index}: {error}");
-            damaged[0].1.truncate(index);
-            assert!(read(&damaged).is_err(), "cut at {index}");
+    fn every_flipped_byte_of_a_chunk_is_seen() {
+        let (_, written) = write(&[3, 4]);
+        for index in 0..written.bytes.len() {
+            let mut damaged = written.bytes.clone();
+            damaged[index] ^= 0x04;
+            assert!(read(&damaged).is_err(), "byte {index}");
+            damaged.truncate(index);
+            assert!(index == 0 || read(&damaged).is_err(), "cut at {index}");
         }
-        let mut moved = rows.clone();
-        moved[0].0 = keys::chunk(Position::new(8), 0);
-        assert!(read(&moved).is_err(), "under another key");
     }
 
     #[test]
-    fn a_large_event_without_one_of_its_parts_is_damaged() {
-        let (_, rows) = write(&[200_000]);
-        assert_eq!(rows.len(), 7);
-        for part in 1..rows.len() {
-            let mut damaged = rows.clone();
-            damaged.remove(part);
-            assert!(read(&damaged).unwrap_err().to_string().contains(&format!("part {part} is missing")));
-            let mut damaged = rows.clone();
-            damaged[part].1[20] ^= 1;
-            assert!(read(&damaged).unwrap_err().to_string().contains(&format!("part {part}")));
-        }
+    fn records_that_are_out_of_order_or_miscounted_are_damage() {
+        let (events, _) = write(&[3, 4]);
+        let mut writer = ChunkWriter::default();
+        writer.push(&events[1], None);
+        writer.push(&events[0], None);
+        let error = read(&writer.finish().bytes).unwrap_err().to_string();
+        assert!(error.contains("begins at 8") && error.contains("out of order"), "{error}");
+        let mut writer = ChunkWriter::default();
+        writer.push(&events[0], None);
+        writer.records = 2;
+        assert!(read(&writer.finish().bytes).is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! The actor that keeps the engine's file small: sled takes a segment of its file again only once every page in it has moved
 //! elsewhere, and moves pages hardly by itself.
 //!
-//! What is small and changes all over the place, such as the rows of idempotency keys, leaves a few live pages in every
-//! segment. A thread of its own lets sled move them, the longer at a time the more the file exceeds what is kept.
+//! What is small and changes all over the place, such as the newest events of compaction keys, leaves a few live pages in every
+//! segment of its file. A thread of its own lets sled move them, the longer at a time the more the file exceeds what is kept.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +25,8 @@ const SHARE: (u64, u64) = (5, 60);
 const TURNS_IN_VAIN: u32 = 600;
 /// Turns between two segments that are filled, while nothing is written.
 const TURNS_PER_SEGMENT: u32 = 16;
+/// Bytes on disk that nobody minds.
+const SPARE_BYTES: u64 = 28 << 20;
 /// Bytes that a turn may need while the disk is nearly full.
 const TURN_BYTES: usize = 1 << 20;
 
@@ -89,9 +91,6 @@ fn share(shared: &Shared) -> u64 {
         _ => SHARE.1.min(SHARE.0 + (SHARE.1 - SHARE.0) * (bytes - low) / (high - low)),
     }
 }
-
-/// Bytes on disk that nobody minds.
-const SPARE_BYTES: u64 = 28 << 20;
 
 /// Lets the engine move pages for so long. It cannot say when it has nothing left to move.
 fn move_pages(shared: &Shared, time: Duration) -> Result<(), ReadError> {

@@ -236,7 +236,7 @@ impl Read<'_> {
                 return Ok(());
             }
             // A few events out of a chunk are copied out of it, so that they do not keep all of it in memory.
-            let share = text_bytes * 2 >= chunk.body().len();
+            let share = text_bytes * 2 >= chunk.held();
             for (record, topic) in chosen.drain(..) {
                 let texts = if share { record.texts_in(chunk.body()) } else { record.texts_copied() };
                 let event = record.event(texts, Some(topic)).map_err(ReadError::Damaged)?;

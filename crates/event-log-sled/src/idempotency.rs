@@ -1,18 +1,24 @@
 //! Which idempotency keys were used, by which event, within the window.
 //!
-//! The key lies in its event's record, so a key is as durable as its event. The entries since the last checkpoint are in
-//! memory, older ones in rows; a row that is past the window counts as absent, and checkpoints remove such rows.
+//! The key lies in its event's record, so a key is as durable as its event. Checkpoints write the entries down in the order of
+//! their events, in rows that go again in that order once they are past the window. (Rows under the hash of the key would
+//! be spread over all of the engine's file, which then could not use any part of it again.) To find one by its hash
+//! there are the newest entries in memory, and for older ones buckets, a few bytes of memory for each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use event_log::{Event, EventType, IdempotencyKey, Key, Origin, ReadError, Timestamp, Topic};
+use event_log::{Event, EventType, IdempotencyKey, Key, Origin, Position, ReadError, Timestamp, Topic};
 
 use crate::keys::{self, Hash};
-use crate::rows::IdempotencyRow;
+use crate::rows::{self, IdempotencyRow};
 use crate::store::{Store, Writes, index_damaged};
 
+mod bucket;
+
+pub(crate) use bucket::Bucket;
+
 /// Rows past the window that one checkpoint removes at least, if there are as many.
-const REMOVED_AT_ONCE: usize = 4_096;
+const ROWS_REMOVED_AT_ONCE: usize = 512;
 
 /// What stands for a key in its topic. A topic has no NUL, so the two cannot run into each other.
 pub(crate) fn key_hash(topic: &Topic, key: &IdempotencyKey) -> Hash {
@@ -55,64 +61,162 @@ pub(crate) fn entry(event: &Event, key: &IdempotencyKey) -> (Hash, IdempotencyRo
     (key_hash(&event.topic, key), row)
 }
 
-/// The entries since the last checkpoint.
-#[derive(Debug, Default)]
-pub(crate) struct Recent(HashMap<Hash, IdempotencyRow>);
+/// All keys that were used within the window, and some that are past it.
+#[derive(Debug)]
+pub(crate) struct Used {
+    /// Since the last checkpoint: their events alone tell of them.
+    unsaved: HashMap<Hash, IdempotencyRow>,
+    /// Those that are in rows, but in no bucket yet.
+    saved: HashMap<Hash, IdempotencyRow>,
+    /// The oldest one first.
+    buckets: VecDeque<Bucket>,
+    /// Entries of one bucket.
+    bucket_entries: usize,
+    /// What is saved may lie between what was saved before, so each entry gets a row of its own.
+    pub(crate) is_rebuild: bool,
+}
 
-impl Recent {
+impl Used {
+    /// No keys yet.
+    pub(crate) fn new(bucket_entries: usize) -> Self {
+        let (unsaved, saved, buckets) = (HashMap::new(), HashMap::new(), VecDeque::new());
+        Used { unsaved, saved, buckets, bucket_entries, is_rebuild: false }
+    }
+
+    /// Reads what was saved. The inner error says which row of a bucket cannot be used.
+    pub(crate) fn load(store: &Store, bucket_entries: usize) -> Result<Result<Self, String>, ReadError> {
+        let mut used = Used::new(bucket_entries);
+        for row in store.rows(keys::BUCKET) {
+            let (key, value) = row?;
+            let Some((first, part)) = keys::read_bucket(&key) else {
+                return Ok(Err(format!("the row {key:02x?} is no bucket")));
+            };
+            if part == 0 {
+                used.buckets.push_back(Bucket::begin(first));
+            }
+            let added = match used.buckets.back_mut().filter(|bucket| bucket.first == first) {
+                Some(bucket) => rows::unseal(&key, &value).and_then(|body| bucket.add(body)),
+                None => Err(format!("the bucket of {first} has no first part")),
+            };
+            if let Err(why) = added {
+                return Ok(Err(why));
+            }
+        }
+        let bucketed = used.buckets.iter().map(|bucket| bucket.last).max().unwrap_or_default();
+        for row in store.used_keys_after(bucketed) {
+            let mut entries = match row?.1 {
+                Ok(entries) => entries,
+                Err(why) => return Ok(Err(why)),
+            };
+            entries.retain(|(_, row)| row.position > bucketed);
+            used.saved.extend(entries);
+            // Where buckets are missing they are made anew as far as possible, so that this takes little memory.
+            let mut writes = Writes::default();
+            if used.fill_bucket(&mut writes) {
+                store.write(writes)?;
+            }
+        }
+        Ok(Ok(used))
+    }
+
     pub(crate) fn insert(&mut self, hash: Hash, row: IdempotencyRow) {
-        self.0.insert(hash, row);
+        self.unsaved.insert(hash, row);
     }
 
     pub(crate) fn extend(&mut self, entries: HashMap<Hash, IdempotencyRow>) {
-        self.0.extend(entries);
+        self.unsaved.extend(entries);
     }
 
-    /// The newest entry of a key, in memory or in its row, whether within the window or not.
+    /// The newest entry of a key, whether within the window or not.
     pub(crate) fn find(&self, store: &Store, hash: &Hash) -> Result<Option<IdempotencyRow>, ReadError> {
-        match self.0.get(hash) {
-            Some(row) => Ok(Some(*row)),
-            None => read(store, hash),
+        if let Some(row) = self.unsaved.get(hash).or_else(|| self.saved.get(hash)) {
+            return Ok(Some(*row));
         }
+        for bucket in self.buckets.iter().rev() {
+            for place in bucket.candidates(hash) {
+                if let Some((found, row)) = read(store, place)?
+                    && found == *hash
+                {
+                    return Ok(Some(row));
+                }
+            }
+        }
+        Ok(None)
     }
 
-    /// Puts the entries, and the removal of some that are past the window, into a checkpoint's batch.
+    /// Puts what is new, and the removal of what is past the window, into a checkpoint's batch. If that fails, nothing is
+    /// written any more.
     pub(crate) fn put_checkpoint(
-        &self,
+        &mut self,
         store: &Store,
         forgotten: Timestamp,
         writes: &mut Writes,
     ) -> Result<(), ReadError> {
+        self.forget(store, forgotten, writes)?;
+        let mut entries: Vec<(Hash, IdempotencyRow)> = self.unsaved.drain().collect();
+        entries.sort_unstable_by_key(|(_, row)| row.position);
+        let at_once = if self.is_rebuild { 1 } else { rows::USED_KEYS_AT_ONCE };
+        for entries in entries.chunks(at_once) {
+            writes.put_sealed(&keys::used(entries[0].1.position), &rows::encode_used(entries));
+        }
+        self.saved.extend(entries);
+        self.fill_bucket(writes);
+        Ok(())
+    }
+
+    /// Removes rows that are wholly past the window, and then the buckets that lead to nothing.
+    fn forget(&mut self, store: &Store, forgotten: Timestamp, writes: &mut Writes) -> Result<(), ReadError> {
+        let mut through = Position::ORIGIN;
         // More than are added, so that removing keeps up.
-        for row in store.rows(keys::EXPIRY).take(REMOVED_AT_ONCE + 2 * self.0.len()) {
-            let (key, _) = row?;
-            let (time, hash) = keys::read_expiry(&key)
-                .ok_or_else(|| index_damaged(format!("the row {key:02x?} has a wrong key")))?;
-            if time > forgotten {
-                break;
-            }
+        for row in store.used_keys_after(Position::ORIGIN).take(ROWS_REMOVED_AT_ONCE + self.unsaved.len()) {
+            let (key, entries) = row?;
+            let entries = entries.map_err(index_damaged)?;
+            let Some((_, last)) = entries.last().filter(|(_, last)| last.time <= forgotten) else { break };
+            through = last.position;
             writes.remove(&key);
-            // The key may have been used anew since, and then the row is that of its newer event.
-            if read(store, &hash)?.is_some_and(|row| row.time == time) {
-                writes.remove(&keys::idempotency(&hash));
+            for (hash, row) in &entries {
+                if self.saved.get(hash).is_some_and(|newest| newest.position == row.position) {
+                    self.saved.remove(hash);
+                }
             }
         }
-        for (hash, row) in &self.0 {
-            writes.put_sealed(&keys::idempotency(hash), &row.encode());
-            writes.put(&keys::expiry(row.time, hash), Vec::new());
+        while let Some(bucket) = self.buckets.pop_front_if(|bucket| bucket.last <= through) {
+            let parts = 0..u16::try_from(bucket.encode().len()).unwrap_or(u16::MAX);
+            parts.for_each(|part| writes.remove(&keys::bucket(bucket.first, part)));
         }
         Ok(())
     }
 
-    pub(crate) fn checkpointed(&mut self) {
-        self.0.clear();
+    /// The rows are made anew. What was saved lies anywhere between them, so it goes into a bucket, however little it is: a
+    /// start looks for more only behind the buckets.
+    pub(crate) fn end_rebuild(&mut self, writes: &mut Writes) {
+        self.is_rebuild = false;
+        self.put_bucket(writes);
+    }
+
+    /// Puts the saved entries into a bucket if there are enough; whether there were.
+    fn fill_bucket(&mut self, writes: &mut Writes) -> bool {
+        self.saved.len() >= self.bucket_entries && self.put_bucket(writes)
+    }
+
+    fn put_bucket(&mut self, writes: &mut Writes) -> bool {
+        let keys = self.saved.iter().map(|(hash, row)| (hash, row.position));
+        // Places that are billions apart do not fit together; then these stay in memory.
+        let Some(bucket) = Bucket::new(keys) else { return false };
+        for (body, part) in bucket.encode().iter().zip(0..) {
+            writes.put_sealed(&keys::bucket(bucket.first, part), body);
+        }
+        self.buckets.push_back(bucket);
+        self.saved.clear();
+        true
     }
 }
 
-/// The row of a key.
-pub(crate) fn read(store: &Store, hash: &Hash) -> Result<Option<IdempotencyRow>, ReadError> {
-    let body = store.get_sealed(&keys::idempotency(hash))?;
-    body.map(|body| body.and_then(|body| IdempotencyRow::decode(&body)).map_err(index_damaged)).transpose()
+/// The used key at a place, if it is still known.
+pub(crate) fn read(store: &Store, place: Position) -> Result<Option<(Hash, IdempotencyRow)>, ReadError> {
+    let Some(entries) = store.used_keys_at(place)? else { return Ok(None) };
+    let entries = entries.map_err(index_damaged)?;
+    Ok(entries.into_iter().find(|(_, row)| row.position == place))
 }
 
 #[cfg(test)]

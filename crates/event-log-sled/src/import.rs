@@ -67,12 +67,16 @@ impl Importer {
     pub fn begin(options: SledOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let lock = directory::take(&options.directory)?;
         let data = &options.directory;
-        if mark(data).exists() || data.join("sled").exists() || data.join("witness").exists() {
+        if mark(data).exists()
+            || data.join("sled").exists()
+            || data.join("events").exists()
+            || data.join("witness").exists()
+        {
             return Err(OpenError::NotEmpty { directory: data.clone() });
         }
         let marked = fs::write(mark(data), b"").and_then(|()| directory::sync(data));
         marked.map_err(|error| OpenError::io("begin an import in", data, error))?;
-        let store = Store::open(data, options.cache_bytes, None)?;
+        let store = Store::open(&options, None)?;
         Ok(Importer {
             options,
             clock,
@@ -136,8 +140,8 @@ impl Importer {
     fn key(&mut self, key: ArchivedKey) {
         let ArchivedKey { key, content, position, time, uuid } = key;
         let row = IdempotencyRow { position, time, uuid, content };
-        self.put(&keys::idempotency(&key), &row.encode());
-        self.writes.put(&keys::expiry(time, &key), Vec::new());
+        // In a row of its own: keys may come in any order.
+        self.put(&keys::used(position), &rows::encode_used(&[(key, row)]));
     }
 
     fn put(&mut self, key: &[u8], body: &[u8]) {
@@ -146,9 +150,9 @@ impl Importer {
     }
 
     fn write(&mut self) -> Result<(), ImportError> {
-        let mut writes = std::mem::take(&mut self.writes);
+        let writes = std::mem::take(&mut self.writes);
         let chunks = std::mem::replace(&mut self.chunks, ChunkWriter::packing());
-        chunks.finish().into_iter().for_each(|(key, value)| writes.put(&key, value));
+        self.store.append(&chunks.finish())?;
         self.pending = 0;
         Ok(self.store.write(writes)?)
     }

@@ -5,16 +5,16 @@
 //! 00 01                             the epochs
 //! 00 02                             the checkpoint: how far the projections go
 //! 00 03                             how often the store was opened
-//! 01 | first position | part u16    a chunk of events, or a part of a large one
 //! 02 | topic u32 | first position   places and weights of a topic's events   (projection)
 //! 03 | topic u32                    a topic and what it holds                (projection)
-//! 04 | hash of topic and key        the event that carries an idempotency key
-//! 05 | time u64 | that hash         when that key is forgotten
 //! 06 | hash of a topic              what was removed of a topic
 //! 07 | block u64                    places in a block that are dead
 //! 08 | block u64                    how much a block holds                   (projection)
 //! 09 | topic u32 | hash of a key    the newest event of a compaction key     (projection)
 //! 0a | topic u32 | time u64 | place that event is a tombstone                (projection)
+//! 0b | first place u64               a segment: which file of events counts, how far it goes
+//! 0c | first place u64               idempotency keys that were used from there on
+//! 0d | first place u64 | part u16    the same by their hashes                 (projection)
 //! ```
 //!
 //! The rows of idempotency keys are made from the events too, but outlive them.
@@ -23,45 +23,36 @@ use event_log::{Key, Position, Timestamp, Topic};
 
 use crate::blocks::BlockNumber;
 
-/// A 128-bit hash that stands for an idempotency key in its topic, or for an event's content.
+/// A 128-bit hash that stands for an idempotency key in its topic, for an event's content, or for a compaction key.
 pub(crate) type Hash = [u8; 16];
 
 pub(crate) const EPOCHS: [u8; 2] = [0x00, 0x01];
 pub(crate) const CHECKPOINT: [u8; 2] = [0x00, 0x02];
 pub(crate) const STARTS: [u8; 2] = [0x00, 0x03];
-/// Rows that are written for what writing does to the engine's file. Nobody reads them.
-pub(crate) const CLEANING: [u8; 2] = [0xff, 0x00];
-pub(crate) const FILLER: [u8; 2] = [0xff, 0x01];
 
-pub(crate) const CHUNK: u8 = 0x01;
 pub(crate) const POSTINGS: u8 = 0x02;
 pub(crate) const TOPIC: u8 = 0x03;
-pub(crate) const IDEMPOTENCY: u8 = 0x04;
-pub(crate) const EXPIRY: u8 = 0x05;
 pub(crate) const REMOVAL: u8 = 0x06;
 pub(crate) const DEAD: u8 = 0x07;
 pub(crate) const BLOCK: u8 = 0x08;
 pub(crate) const NEWEST: u8 = 0x09;
 pub(crate) const TOMBSTONE: u8 = 0x0a;
+pub(crate) const SEGMENT: u8 = 0x0b;
+pub(crate) const USED: u8 = 0x0c;
+pub(crate) const BUCKET: u8 = 0x0d;
 
 /// The number of a topic: its place in the order in which topics first appeared.
 pub(crate) type TopicNumber = u32;
 
-/// The part of a large event that a chunk holds; 0 for every other chunk.
-pub(crate) type Part = u16;
-
-pub(crate) fn chunk(first: Position, part: Part) -> [u8; 11] {
-    let mut key = [0; 11];
-    key[0] = CHUNK;
-    key[1..9].copy_from_slice(&first.get().to_be_bytes());
-    key[9..].copy_from_slice(&part.to_be_bytes());
+pub(crate) fn segment(first: Position) -> [u8; 9] {
+    let mut key = [0; 9];
+    key[0] = SEGMENT;
+    key[1..].copy_from_slice(&first.get().to_be_bytes());
     key
 }
 
-pub(crate) fn read_chunk(key: &[u8]) -> Option<(Position, Part)> {
-    let rest: &[u8; 10] = key.strip_prefix(&[CHUNK])?.try_into().ok()?;
-    let (first, part) = rest.split_first_chunk::<8>()?;
-    Some((Position::new(u64::from_be_bytes(*first)), u16::from_be_bytes(part.try_into().ok()?)))
+pub(crate) fn read_segment(key: &[u8]) -> Option<Position> {
+    Some(Position::new(u64::from_be_bytes(key.strip_prefix(&[SEGMENT])?.try_into().ok()?)))
 }
 
 pub(crate) fn postings(topic: TopicNumber, first: Position) -> [u8; 13] {
@@ -89,29 +80,21 @@ pub(crate) fn read_topic(key: &[u8]) -> Option<TopicNumber> {
     Some(u32::from_be_bytes(key.strip_prefix(&[TOPIC])?.try_into().ok()?))
 }
 
-pub(crate) fn idempotency(hash: &Hash) -> [u8; 17] {
-    let mut key = [0; 17];
-    key[0] = IDEMPOTENCY;
-    key[1..].copy_from_slice(hash);
+pub(crate) fn used(first: Position) -> [u8; 9] {
+    numbered(USED, first.get())
+}
+
+pub(crate) fn bucket(first: Position, part: u16) -> [u8; 11] {
+    let mut key = [0; 11];
+    key[..9].copy_from_slice(&numbered(BUCKET, first.get()));
+    key[9..].copy_from_slice(&part.to_be_bytes());
     key
 }
 
-pub(crate) fn read_idempotency(key: &[u8]) -> Option<Hash> {
-    key.strip_prefix(&[IDEMPOTENCY])?.try_into().ok()
-}
-
-pub(crate) fn expiry(time: Timestamp, hash: &Hash) -> [u8; 25] {
-    let mut key = [0; 25];
-    key[0] = EXPIRY;
-    key[1..9].copy_from_slice(&time.as_micros().to_be_bytes());
-    key[9..].copy_from_slice(hash);
-    key
-}
-
-pub(crate) fn read_expiry(key: &[u8]) -> Option<(Timestamp, Hash)> {
-    let rest: &[u8; 24] = key.strip_prefix(&[EXPIRY])?.try_into().ok()?;
-    let (time, hash) = rest.split_first_chunk::<8>()?;
-    Some((Timestamp::from_micros(u64::from_be_bytes(*time)), hash.try_into().ok()?))
+pub(crate) fn read_bucket(key: &[u8]) -> Option<(Position, u16)> {
+    let rest: &[u8; 10] = key.strip_prefix(&[BUCKET])?.try_into().ok()?;
+    let (first, part) = rest.split_first_chunk::<8>()?;
+    Some((Position::new(u64::from_be_bytes(*first)), u16::from_be_bytes(part.try_into().ok()?)))
 }
 
 /// A topic's own row by its name, since numbers are given anew when the projections are.
@@ -195,32 +178,31 @@ mod tests {
             number: u64, part: u16, number_of_topic: u32, hash: Hash, kind: u8,
         ) {
             let (place, time) = (Position::new(number), Timestamp::from_micros(number));
-            prop_assert_eq!(read_chunk(&chunk(place, part)), Some((place, part)));
+            prop_assert_eq!(read_segment(&segment(place)), Some(place));
             prop_assert_eq!(read_postings(&postings(number_of_topic, place)), Some((number_of_topic, place)));
             prop_assert_eq!(read_topic(&topic(number_of_topic)), Some(number_of_topic));
-            prop_assert_eq!(read_idempotency(&idempotency(&hash)), Some(hash));
-            prop_assert_eq!(read_expiry(&expiry(time, &hash)), Some((time, hash)));
+            prop_assert_eq!(read_bucket(&bucket(place, part)), Some((place, part)));
             prop_assert_eq!(read_block(&dead(number)), Some(number));
             prop_assert_eq!(read_block(&block(number)), Some(number));
             prop_assert_eq!(read_newest(&newest(number_of_topic, &hash)), Some((number_of_topic, hash)));
             let tombstone = tombstone(number_of_topic, time, place);
             prop_assert_eq!(read_tombstone(&tombstone), Some((number_of_topic, time, place)));
-            prop_assert_eq!(read_chunk(&chunk(place, part)[..10]), None);
-            if kind != CHUNK {
-                let mut other = chunk(place, part);
+            prop_assert_eq!(read_segment(&segment(place)[..8]), None);
+            if kind != SEGMENT {
+                let mut other = segment(place);
                 other[0] = kind;
-                prop_assert_eq!(read_chunk(&other), None);
+                prop_assert_eq!(read_segment(&other), None);
             }
         }
 
         #[test]
-        fn the_order_of_keys_is_the_order_of_what_they_stand_for(a: (u64, u16, u32), b: (u64, u16, u32)) {
-            let chunk_of = |x: (u64, u16, u32)| chunk(Position::new(x.0), x.1);
-            prop_assert_eq!(chunk_of(a).cmp(&chunk_of(b)), (a.0, a.1).cmp(&(b.0, b.1)));
-            let postings_of = |x: (u64, u16, u32)| postings(x.2, Position::new(x.0));
-            prop_assert_eq!(postings_of(a).cmp(&postings_of(b)), (a.2, a.0).cmp(&(b.2, b.0)));
-            let expiry_of = |x: (u64, u16, u32)| expiry(Timestamp::from_micros(x.0), &[0; 16]);
-            prop_assert_eq!(expiry_of(a).cmp(&expiry_of(b)), a.0.cmp(&b.0));
+        fn the_order_of_keys_is_the_order_of_what_they_stand_for(a: (u64, u32), b: (u64, u32)) {
+            let segment_of = |x: (u64, u32)| segment(Position::new(x.0));
+            prop_assert_eq!(segment_of(a).cmp(&segment_of(b)), a.0.cmp(&b.0));
+            let postings_of = |x: (u64, u32)| postings(x.1, Position::new(x.0));
+            prop_assert_eq!(postings_of(a).cmp(&postings_of(b)), (a.1, a.0).cmp(&(b.1, b.0)));
+            let used_of = |x: (u64, u32)| used(Position::new(x.0));
+            prop_assert_eq!(used_of(a).cmp(&used_of(b)), a.0.cmp(&b.0));
         }
     }
 }

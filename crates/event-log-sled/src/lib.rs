@@ -1,7 +1,7 @@
-//! The default engine: the log in one sled tree, in a directory of its own.
+//! The default engine: the events in files that are only appended to, their index in one sled tree, in a directory of its own.
 //!
-//! One thread writes (`writer`): it takes all appends that wait, judges them, stores them as chunks (`chunk`,
-//! `record`) in one batch, waits for the barrier (`barrier`), and only then shows them (`shared`) and answers.
+//! One thread writes (`writer`): it takes all appends that wait, judges them, writes them as chunks (`chunk`, `record`)
+//! behind the newest file (`segments`), waits for the barrier (`barrier`), and only then shows them (`shared`) and answers.
 //! A few threads read from disk (`pool`, `cold`, `seek`); what is new is answered from memory (`fresh`). All else on disk is
 //! made from the chunks and can be made anew (`catalog`, `idempotency`, `recovery`, `verify`).
 //!
@@ -33,6 +33,7 @@ mod blocks;
 mod dead;
 mod postings;
 
+mod cleaner;
 mod compaction;
 mod pack;
 mod packer;
@@ -41,10 +42,11 @@ mod removal;
 mod steps;
 
 mod chunk;
-mod cleaner;
 mod keys;
 mod record;
 mod rows;
+mod segments;
+mod varint;
 
 mod barrier;
 mod directory;
@@ -113,7 +115,7 @@ impl SledLog {
         clock: Arc<dyn Clock>,
         lock: directory::Lock,
     ) -> Result<Self, OpenError> {
-        let recovery::Recovered { store, view, recent, witness } = recovery::recover(&options, &*clock)?;
+        let recovery::Recovered { store, view, used, witness } = recovery::recover(&options, &*clock)?;
         let shared = Arc::new(Shared::new(store, view, &options));
         let thread_error = |error| OpenError::io("start the threads of", &options.directory, error);
         let mut readers = pool::start(&shared).map_err(thread_error)?;
@@ -130,7 +132,7 @@ impl SledLog {
             queue: requests,
             upkeep: upkeep_requests,
             queued_bytes: Arc::clone(&queued_bytes),
-            recent,
+            used,
             witness,
             clock,
             options: options.clone(),

@@ -23,6 +23,10 @@ pub struct SledOptions {
     pub restored: bool,
     /// After so many events the projections are written down; opening reads at most about so many again.
     pub checkpoint_events: usize,
+    /// So many of the newest idempotency keys are in memory as a whole, of older ones only a few bytes.
+    pub key_bucket_entries: usize,
+    /// A file of events that has so many bytes is not added to any more; only then can it be packed.
+    pub segment_bytes: u64,
     /// Give bytes of removed events back, in the background.
     pub pack: bool,
 }
@@ -38,6 +42,8 @@ impl SledOptions {
             recent_bytes: 8 * limits::MIB,
             restored: false,
             checkpoint_events: 16_384,
+            key_bucket_entries: 65_536,
+            segment_bytes: 8 * limits::MIB as u64,
             pack: true,
         }
     }

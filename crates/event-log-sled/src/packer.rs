@@ -1,10 +1,10 @@
-//! The actor that packs: it looks for blocks whose bytes are worth giving back, and works on them in small steps.
+//! The actor that packs: it looks for segments whose bytes are worth giving back, and writes them anew.
 //!
-//! It has a thread of its own. A step is planned here and carried out by the writer, one at a time. The less there is to
-//! give back, the longer it rests between two steps, and the more of a block must be dead.
+//! It has a thread of its own. A new file is made here, and the writer puts it in the place of the old ones, a few at a time.
+//! The less there is to give back, the longer it rests in between, and the more of a segment must be dead.
 
+use std::collections::HashMap;
 use std::io;
-use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -13,24 +13,23 @@ use std::time::{Duration, Instant};
 use event_log::{Position, ReadError, Removals};
 use tokio::sync::oneshot;
 
-use crate::blocks::{self, Block, BlockNumber};
+use crate::Queue;
 use crate::pack;
+use crate::packer::runs::{Run, Runs, Share};
+use crate::segments::segment::Segment;
 use crate::shared::Shared;
 use crate::steps::hand_over;
-use crate::store::panic_text;
+use crate::store::{Store, panic_text};
 use crate::writer::Request;
-use crate::{Queue, chunk};
+
+mod runs;
 
 /// How often it looks for work.
 const INTERVAL: Duration = Duration::from_millis(250);
 /// How often it says what it did.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-/// Blocks that are looked at under one lock.
-const LOOKED_AT_ONCE: usize = 16_384;
-/// Blocks that one look brings.
-const FOUND_AT_ONCE: usize = 128;
-/// Bytes that a step may need while the disk is nearly full.
-const STEP_BYTES: usize = 1 << 20;
+/// Segments that are looked at under one lock.
+const LOOKED_AT_ONCE: usize = 256;
 /// Bytes on disk that nobody minds.
 const SPARE_BYTES: u64 = 40 << 20;
 
@@ -64,8 +63,8 @@ struct Seen {
 /// Tells now and then what was done.
 struct Report {
     since: Instant,
-    /// Blocks.
-    packed: u64,
+    /// Segments.
+    packed: usize,
 }
 
 impl Report {
@@ -95,7 +94,7 @@ enum Haste {
 }
 
 impl Haste {
-    /// A block is packed if at least this share of it, in hundredths, is dead.
+    /// A segment is packed if at least this share of it, in hundredths, is dead.
     fn least_dead(self) -> u64 {
         match self {
             Haste::None => 50,
@@ -114,21 +113,35 @@ impl Haste {
     }
 }
 
+/// What came of packing a run.
+enum Packed {
+    Yes,
+    /// Not now.
+    No,
+    /// There is nothing to leave out, though its blocks looked so: they reach beyond it.
+    InVain,
+}
+
 impl Packer<'_> {
     fn run(&self) -> Result<(), ReadError> {
         let mut seen: Option<Seen> = None;
         let mut report = Report { since: Instant::now(), packed: 0 };
+        let mut in_vain = HashMap::new();
         while self.shared.takes_reads() {
             let now = self.state();
             let found = match seen == Some(now) {
                 true => Vec::new(),
-                false => self.look(now.haste),
+                false => self.look(now.haste, &in_vain)?,
             };
             let mut changed = false;
-            for blocks in found {
-                if self.pack(blocks.clone())? {
-                    changed = true;
-                    report.packed += blocks.end() - blocks.start() + 1;
+            for Run { segments, dead_bytes, .. } in found {
+                match self.pack(&segments)? {
+                    Packed::Yes => {
+                        changed = true;
+                        report.packed += segments.len();
+                    }
+                    Packed::InVain => drop(in_vain.insert(segments[0].first, dead_bytes)),
+                    Packed::No => {}
                 }
             }
             report.tell(self.shared, now.haste);
@@ -152,89 +165,63 @@ impl Packer<'_> {
         Seen { removals: catalog.removals, indexed_through: catalog.indexed_through(), haste }
     }
 
-    /// Blocks that are worth it, those with the most to give first, and neighbours together.
-    fn look(&self, haste: Haste) -> Vec<RangeInclusive<BlockNumber>> {
-        // What is whole but loose comes when nothing else is left.
-        let found = self.blocks(|block| worth(block, haste));
-        match found.is_empty() && haste == Haste::Some {
-            true => self.blocks(|block| (!block.packed && block.stored_events > 0).then_some(0)),
-            false => found,
-        }
-    }
-
-    fn blocks(&self, worth: impl Fn(&Block) -> Option<u64>) -> Vec<RangeInclusive<BlockNumber>> {
-        let mut found: Vec<(u64, BlockNumber)> = Vec::new();
-        let mut from = 0;
-        loop {
-            let view = self.shared.view();
-            let catalog = &view.catalog;
-            // The newest blocks still grow.
-            let end = blocks::number_of(catalog.indexed_through());
-            let mut looked_at = catalog.blocks.range(from..end).take(LOOKED_AT_ONCE).peekable();
-            if looked_at.peek().is_none() {
-                break;
-            }
-            for (number, block) in looked_at {
-                from = number + 1;
-                found.extend(worth(block).map(|worth| (worth, number)));
-            }
-        }
-        found.sort_unstable_by(|a, b| b.cmp(a));
-        found.truncate(FOUND_AT_ONCE);
-        let mut numbers: Vec<BlockNumber> = found.into_iter().map(|(_, number)| number).collect();
-        numbers.sort_unstable();
-        let runs = numbers.chunk_by(|a, b| *b == a + 1);
-        runs.map(|run| run[0]..=run[run.len() - 1]).collect()
-    }
-
-    /// Packs neighbouring blocks; whether that changed anything.
-    fn pack(&self, blocks: RangeInclusive<BlockNumber>) -> Result<bool, ReadError> {
-        let mut changed = false;
-        let mut after = Position::ORIGIN;
-        while self.shared.takes_reads() {
-            if self.shared.has_room(STEP_BYTES).is_err() && !self.are_empty(&blocks) {
-                return Ok(changed);
-            }
-            let begun = Instant::now();
-            let store = self.shared.store()?;
-            let pack::Step { plan, rest_after } = pack::plan(self.shared, &store, blocks.clone(), after)?;
-            let held = match plan {
-                None => true,
-                Some(plan) => {
-                    changed = true;
-                    let (answer, held) = oneshot::channel();
-                    // Here and not in the writer, so that no publisher waits for those who read.
-                    let _nobody_reads = self.shared.nobody_reads();
-                    hand_over(self.queue, Request::Pack(plan, answer))?;
-                    held.blocking_recv().map_err(|_| ReadError::Closed)?
-                }
+    /// Runs of neighbouring segments that are worth it, those with the most to give first.
+    fn look(&self, haste: Haste, in_vain: &HashMap<Position, u64>) -> Result<Vec<Run>, ReadError> {
+        let store = self.shared.store()?;
+        let growing = store.segments.growing();
+        let mut runs = Runs::new(self.shared.segment_bytes());
+        for segments in store.segments.list().chunks(LOOKED_AT_ONCE) {
+            let catalog = &self.shared.view().catalog;
+            let is_whole = |segment: &&Arc<Segment>| {
+                growing != Some(segment.first) && segment.through() <= catalog.indexed_through()
             };
-            drop(store);
-            let haste = self.state().haste;
-            thread::park_timeout(haste.rest(begun.elapsed()));
-            match rest_after {
-                // A removal came first: the step is planned anew.
-                _ if !held => {}
-                Some(place) => after = place,
-                None => return Ok(changed),
+            for segment in segments.iter().take_while(is_whole) {
+                runs.add(segment, Share::of(segment, &catalog.blocks), haste.least_dead());
             }
         }
-        Ok(changed)
+        let mut found = runs.finish();
+        found.retain(|run| in_vain.get(&run.segments[0].first) != Some(&run.dead_bytes));
+        Ok(found)
     }
 
-    fn are_empty(&self, blocks: &RangeInclusive<BlockNumber>) -> bool {
+    /// Packs neighbouring segments.
+    fn pack(&self, run: &[Arc<Segment>]) -> Result<Packed, ReadError> {
+        let bytes: u64 = run.iter().map(|segment| segment.bytes()).sum();
+        if !self.shared.has_room_to_pack(bytes) && !self.is_empty(run) {
+            return Ok(Packed::No);
+        }
+        let begun = Instant::now();
+        let store = self.shared.store()?;
+        let Some(plan) = pack::plan(self.shared, &store, run, &|| self.shared.takes_reads())? else {
+            return Ok(Packed::No);
+        };
+        if plan.is_in_vain() {
+            self.unlink(&store, &plan.new);
+            return Ok(Packed::InVain);
+        }
+        let (answer, taken) = oneshot::channel();
+        let refused = {
+            // Here and not in the writer, so that no publisher waits for those who read.
+            let _nobody_reads = self.shared.nobody_reads();
+            hand_over(self.queue, Request::Pack(Box::new(plan), answer))?;
+            taken.blocking_recv().map_err(|_| ReadError::Closed)?
+        };
+        let is_taken = refused.is_none();
+        let useless = run.iter().filter(|_| is_taken).map(Arc::as_ref).chain(&refused);
+        useless.for_each(|segment| self.unlink(&store, segment));
+        thread::park_timeout(self.state().haste.rest(begun.elapsed()));
+        Ok(if is_taken { Packed::Yes } else { Packed::No })
+    }
+
+    /// Unlinks a file that does not count. One that stays is found at the next start.
+    fn unlink(&self, store: &Store, segment: &Segment) {
+        if let Err(error) = store.segments.unlink(segment) {
+            tracing::warn!(%error, "a file of events that is of no use any more cannot be removed");
+        }
+    }
+
+    fn is_empty(&self, run: &[Arc<Segment>]) -> bool {
         let view = self.shared.view();
-        blocks.clone().all(|number| view.catalog.blocks.get(number).live_events == 0)
+        run.iter().all(|segment| Share::of(segment, &view.catalog.blocks).is_dead())
     }
-}
-
-/// How much packing a block is worth, in hundredths of it; `None` if it is not worth the work.
-fn worth(block: &Block, haste: Haste) -> Option<u64> {
-    let disk = block.disk_bytes().max(1);
-    let dead = block.dead_bytes() * 100 / disk;
-    let full_chunks = disk / chunk::VALUE_BYTES_MAX as u64 + 1;
-    let is_scattered = u64::from(block.chunks) > 4 * full_chunks;
-    let is_loose = !block.packed && is_scattered;
-    let is_worth_it = block.stored_events > 0 && (dead >= haste.least_dead() || is_loose);
-    is_worth_it.then_some(dead)
 }

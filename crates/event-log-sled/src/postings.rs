@@ -7,8 +7,10 @@
 
 use event_log::Position;
 
+use crate::varint;
+
 /// A longer list is split into several rows.
-const ROW_BYTES_MAX: usize = 32 * 1_024;
+const ROW_BYTES_MAX: usize = 8 * 1_024;
 
 /// Where an event lies, and what it weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +29,12 @@ pub(crate) fn encode(postings: &[Posting]) -> Vec<(Position, Vec<u8>)> {
         match rows.last_mut() {
             Some((_, count, body)) if body.len() < ROW_BYTES_MAX => {
                 *count += 1;
-                push_varint(body, position.get() - before.get());
-                push_varint(body, u64::from(*weight));
+                varint::push(body, position.get() - before.get());
+                varint::push(body, u64::from(*weight));
             }
             _ => {
                 let mut body = Vec::new();
-                push_varint(&mut body, u64::from(*weight));
+                varint::push(&mut body, u64::from(*weight));
                 rows.push((*position, 1, body));
             }
         }
@@ -55,39 +57,14 @@ pub(crate) fn decode(first: Position, body: &[u8]) -> Result<Vec<Posting>, Strin
     let mut position = first;
     for index in 0..count {
         if index > 0 {
-            let distance = take_varint(&mut rest)?;
+            let distance = varint::take(&mut rest)?;
             let next = position.get().checked_add(distance).filter(|_| distance > 0);
             position = Position::new(next.ok_or("places are out of order")?);
         }
-        let weight = u32::try_from(take_varint(&mut rest)?).map_err(|_| "a weight is too large")?;
+        let weight = u32::try_from(varint::take(&mut rest)?).map_err(|_| "a weight is too large")?;
         postings.push(Posting { position, weight });
     }
     if rest.is_empty() { Ok(postings) } else { Err("a list of places is too long".to_owned()) }
-}
-
-fn push_varint(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-fn take_varint(rest: &mut &[u8]) -> Result<u64, String> {
-    let mut number = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, after) = rest.split_first().ok_or("a list of places is cut off")?;
-        *rest = after;
-        let bits = u64::from(byte & 0x7f);
-        if bits << shift >> shift != bits {
-            break;
-        }
-        number |= bits << shift;
-        if *byte < 0x80 {
-            return Ok(number);
-        }
-    }
-    Err("a variable-length number is too long".to_owned())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::catalog::{Catalog, Topics};
 use crate::chunk::Chunk;
 use crate::dead;
 use crate::fresh::Fresh;
-use crate::idempotency::{self, Recent};
+use crate::idempotency::{self, Used};
 use crate::keys::{self, TopicNumber};
 use crate::removal::Changes;
 use crate::rows::{self, Checkpoint, RemovalRow, TopicRow};
@@ -32,7 +32,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) struct Recovered {
     pub(crate) store: Store,
     pub(crate) view: View,
-    pub(crate) recent: Recent,
+    pub(crate) used: Used,
     pub(crate) witness: Witness,
 }
 
@@ -43,12 +43,13 @@ pub(crate) fn recover(options: &SledOptions, clock: &dyn Clock) -> Result<Recove
         Witness::open(data).map_err(|error| OpenError::io("open the witness file in", data, error))?;
     // Who restores an older copy says so, and then the witness may know of more.
     let testimony = testimony.filter(|_| !options.restored);
-    let store = Store::open(data, options.cache_bytes, testimony.map(|testimony| testimony.head))?;
-    let recovery = Recovery { store: &store, options, clock, witness, recent: Recent::default() };
+    let store = Store::open(options, testimony.map(|testimony| testimony.head))?;
+    let used = Used::new(options.key_bucket_entries);
+    let recovery = Recovery { store: &store, options, clock, witness, used };
     let recovered = guarded("read", || recovery.run(testimony));
-    let (view, recent, witness) = recovered.map_err(OpenError::Damaged)??;
+    let (view, used, witness) = recovered.map_err(OpenError::Damaged)??;
     tracing::info!(head = %view.epochs.id(view.catalog.head), events = view.catalog.events, "the log is open");
-    Ok(Recovered { store, view, recent, witness })
+    Ok(Recovered { store, view, used, witness })
 }
 
 struct Recovery<'a> {
@@ -56,16 +57,21 @@ struct Recovery<'a> {
     options: &'a SledOptions,
     clock: &'a dyn Clock,
     witness: Witness,
-    recent: Recent,
+    used: Used,
 }
 
 impl Recovery<'_> {
-    fn run(mut self, testimony: Option<Testimony>) -> Result<(View, Recent, Witness), OpenError> {
+    fn run(mut self, testimony: Option<Testimony>) -> Result<(View, Used, Witness), OpenError> {
         let data = &self.options.directory;
         let found = self.newest_chunk().map_err(open_error)?;
         let epochs = self.epochs(found)?;
         let catalog = match self.projections().map_err(open_error)? {
-            Ok(catalog) if !Store::rebuild_is_asked_for(data) => catalog,
+            Ok(catalog) if !Store::rebuild_is_asked_for(data) => {
+                refuse_shorter(testimony, &epochs, found.unwrap_or_default().max(catalog.head))?;
+                // What was removed is in the store only, so one that is older than the events will not do either.
+                refuse_shorter(testimony, &epochs, catalog.head)?;
+                catalog
+            }
             Ok(_) => self.rebuild("it was found damaged before", data)?,
             Err(why) => self.rebuild(&why, data)?,
         };
@@ -75,7 +81,7 @@ impl Recovery<'_> {
         catalog.raise_head();
         let epochs = self.begin_epoch(epochs, &catalog)?;
         let fresh = Fresh::new(catalog.head, self.options.recent_bytes);
-        Ok((View { epochs, catalog, fresh }, self.recent, self.witness))
+        Ok((View { epochs, catalog, fresh }, self.used, self.witness))
     }
 
     /// The last place that the chunks hold.
@@ -110,7 +116,7 @@ impl Recovery<'_> {
     }
 
     /// What the last checkpoint wrote down. The inner error says why that cannot be used.
-    fn projections(&self) -> Result<Result<Catalog, String>, ReadError> {
+    fn projections(&mut self) -> Result<Result<Catalog, String>, ReadError> {
         let checkpoint = match self.store.get_sealed(&keys::CHECKPOINT)? {
             Some(body) => body.and_then(|body| Checkpoint::decode(&body)),
             // Before the first checkpoint there are no projections at all.
@@ -128,6 +134,10 @@ impl Recovery<'_> {
             (Err(why), _) | (_, Err(why)) => Err(why),
         };
         let Ok(mut catalog) = rows else { return Ok(rows) };
+        match Used::load(self.store, self.options.key_bucket_entries)? {
+            Ok(used) => self.used = used,
+            Err(why) => return Ok(Err(why)),
+        }
         self.recall(&mut catalog)?;
         Ok(Ok(catalog))
     }
@@ -182,20 +192,25 @@ impl Recovery<'_> {
         let mut writes = Writes::default();
         writes.remove(&keys::CHECKPOINT);
         self.store.write(writes).map_err(open_error)?;
-        let projections = [keys::POSTINGS, keys::TOPIC, keys::BLOCK, keys::NEWEST, keys::TOMBSTONE];
+        let projections =
+            [keys::POSTINGS, keys::TOPIC, keys::BLOCK, keys::NEWEST, keys::TOMBSTONE, keys::BUCKET];
         for kind in projections {
             self.remove_all(kind, |_, _| true).map_err(open_error)?;
         }
         // A key outlives its event, so its row stays if it is whole; those of events that are kept are made anew.
-        for kind in [keys::IDEMPOTENCY, keys::EXPIRY] {
-            self.remove_all(kind, is_damaged_key).map_err(open_error)?;
-        }
+        self.remove_all(keys::USED, is_damaged_key).map_err(open_error)?;
+        let used = Used::load(self.store, self.options.key_bucket_entries);
+        self.used = used.map_err(open_error)?.map_err(OpenError::Damaged)?;
+        self.used.is_rebuild = true;
         let mut catalog = Catalog::default();
         self.recall(&mut catalog).map_err(open_error)?;
         self.count_dead(&mut catalog).map_err(open_error)?;
         self.replay(&mut catalog).map_err(open_error)?;
         catalog.raise_head();
         self.checkpoint(&mut catalog).map_err(open_error)?;
+        let mut writes = Writes::default();
+        self.used.end_rebuild(&mut writes);
+        self.store.write(writes).map_err(open_error)?;
         Store::rebuild_is_done(data).map_err(|error| OpenError::io("remove a mark from", data, error))?;
         Ok(catalog)
     }
@@ -234,15 +249,11 @@ impl Recovery<'_> {
 
     /// Adds the events after what a catalog holds, with a checkpoint now and then.
     fn replay(&mut self, catalog: &mut Catalog) -> Result<(), ReadError> {
-        let begun_after = catalog.head;
-        let next = Position::new(begun_after.get().saturating_add(1));
+        let next = Position::new(catalog.head.get().saturating_add(1));
         let mut report = Report::new();
         for chunk in self.store.chunks(next, Position::new(u64::MAX))? {
             let chunk = chunk?;
             self.replay_chunk(&chunk, catalog)?;
-            if chunk.first() > begun_after {
-                catalog.blocks.add_chunk(chunk.first(), chunk.parts());
-            }
             if catalog.checkpoint_is_due(self.options.checkpoint_events) {
                 self.checkpoint(catalog)?;
             }
@@ -278,9 +289,11 @@ impl Recovery<'_> {
                 true => catalog.add_removed(&event.topic, event.position, event.time, event.weight()),
                 false => catalog.add(&event.topic, event.position, event.time, event.weight()),
             }
-            if let Some(key) = key.filter(|_| event.time > forgotten) {
+            if let Some(key) = key.filter(|_| event.time > forgotten)
+                && !(self.used.is_rebuild && idempotency::read(self.store, event.position)?.is_some())
+            {
                 let (hash, row) = idempotency::entry(&event, &key);
-                self.recent.insert(hash, row);
+                self.used.insert(hash, row);
             }
         }
         Ok(())
@@ -289,11 +302,12 @@ impl Recovery<'_> {
     fn checkpoint(&mut self, catalog: &mut Catalog) -> Result<(), ReadError> {
         let mut writes = Writes::default();
         let forgotten = self.clock.now().saturating_sub(self.options.idempotency_window);
-        self.recent.put_checkpoint(self.store, forgotten, &mut writes)?;
+        self.used.put_checkpoint(self.store, forgotten, &mut writes)?;
         catalog.put_checkpoint(&Changes::default(), &mut writes);
+        self.store.segments.put_checkpoint(&mut writes);
         self.store.write(writes)?;
         catalog.checkpointed();
-        self.recent.checkpointed();
+        self.store.segments.checkpointed();
         Ok(())
     }
 
@@ -305,7 +319,8 @@ impl Recovery<'_> {
             self.write_epochs(&epochs)?;
             tracing::info!(epoch = %epochs.current(), after = %catalog.head, "a new epoch begins");
         }
-        let testimony = Testimony { epoch: epochs.current(), head: catalog.head, events: catalog.events };
+        let (head, events) = (catalog.indexed_through(), catalog.events);
+        let testimony = Testimony { epoch: epochs.current(), head, events };
         let written = self.witness.write(testimony);
         written.map_err(|error| OpenError::io("write the witness file in", data, error))?;
         Ok(epochs)
@@ -327,12 +342,9 @@ fn check_totals(checkpoint: Checkpoint, rows: Vec<TopicRow>, blocks: Blocks) -> 
     Ok(Catalog::at_checkpoint(checkpoint, Topics::from_rows(rows), blocks))
 }
 
-/// Whether a row of an idempotency key, or of its expiry, cannot be read any more.
+/// Whether a row of used idempotency keys cannot be read any more.
 fn is_damaged_key(key: &[u8], value: &[u8]) -> bool {
-    match keys::read_idempotency(key) {
-        Some(_) => rows::unseal(key, value).and_then(rows::IdempotencyRow::decode).is_err(),
-        None => keys::read_expiry(key).is_none() || !value.is_empty(),
-    }
+    rows::unseal(key, value).and_then(rows::decode_used).is_err()
 }
 
 /// Tells now and then how far the reading of events has come, when it takes long.

@@ -5,12 +5,15 @@
 //! whoever made it makes it anew. Everything of a plan is in one batch, behind one barrier, and only then shown.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use event_log::{Position, Removed};
 
 use crate::blocks::{self, Block, BlockNumber};
 use crate::keys::{self, TopicNumber};
 use crate::rows::{self, TopicRow};
+use crate::segments::Segments;
+use crate::segments::segment::Segment;
 use crate::shared::View;
 use crate::store::Writes;
 
@@ -100,13 +103,35 @@ impl TopicPlan {
     }
 }
 
-/// The chunks of one block, or of a part of it, without what was removed of them.
+/// Neighbouring segments, and a file that takes their place, without what was removed of them.
 #[derive(Debug)]
 pub(crate) struct PackPlan {
-    /// The blocks that it looked at, as they were and as they will be.
-    pub(crate) blocks: Vec<(BlockNumber, Block, Block)>,
-    /// Rows of chunks, of postings, and of dead places.
+    /// What each block loses of its stored records.
+    pub(crate) losses: BTreeMap<BlockNumber, PackLoss>,
+    /// How long each list of dead places was that has a row below.
+    pub(crate) dead: BTreeMap<BlockNumber, usize>,
+    /// Up to where each topic was trimmed whose postings have a row below.
+    pub(crate) topics: BTreeMap<TopicNumber, Position>,
+    /// Rows of postings, and of dead places.
     pub(crate) rows: Vec<RowChange>,
+    pub(crate) old: Vec<Arc<Segment>>,
+    pub(crate) new: Segment,
+}
+
+impl PackPlan {
+    /// Whether the new file would be what the old one is.
+    pub(crate) fn is_in_vain(&self) -> bool {
+        self.losses.is_empty() && self.old.iter().all(|segment| segment.packed) && self.old.len() == 1
+    }
+}
+
+/// Records of removed events that are left out.
+#[derive(Debug, Default)]
+pub(crate) struct PackLoss {
+    pub(crate) events: u32,
+    pub(crate) bytes: u64,
+    /// So many of them are listed as dead.
+    pub(crate) dead: u32,
 }
 
 /// What one commit changes.
@@ -120,7 +145,7 @@ pub(crate) struct Changes {
     bytes: u64,
     through: Position,
     is_removal: bool,
-    is_packing: bool,
+    packs: Vec<(Vec<Arc<Segment>>, Segment)>,
 }
 
 impl Changes {
@@ -160,16 +185,25 @@ impl Changes {
         Removed { events: plan.events, bytes: plan.bytes, through: plan.through, more: plan.more }
     }
 
-    /// Takes a plan, or refuses it because its ground has shifted. After those of topics.
-    pub(crate) fn take_pack(&mut self, plan: PackPlan, view: &View) -> bool {
-        let holds = plan.blocks.iter().all(|(number, base, _)| self.block(*number, view) == *base);
-        if !holds {
-            return false;
+    /// Takes a plan, or gives it back because its ground has shifted. After those of topics. What was removed since it was made
+    /// does not matter: its records stay for the next time.
+    pub(crate) fn take_pack(&mut self, plan: PackPlan, view: &View) -> Result<(), Segment> {
+        let dead_hold =
+            plan.dead.iter().all(|(number, length)| self.block(*number, view).dead as usize == *length);
+        let trimmed = |number: &TopicNumber| {
+            self.topics.get(number).unwrap_or_else(|| view.catalog.topics.row(*number)).removed_through
+        };
+        if !dead_hold || plan.topics.iter().any(|(number, through)| trimmed(number) != *through) {
+            return Err(plan.new);
         }
-        self.blocks.extend(plan.blocks.into_iter().map(|(number, _, block)| (number, block)));
+        for (number, loss) in plan.losses {
+            let mut block = self.block(number, view);
+            block.drop_records(loss.events, loss.bytes, loss.dead);
+            self.blocks.insert(number, block);
+        }
         self.rows.extend(plan.rows);
-        self.is_packing = true;
-        true
+        self.packs.push((plan.old, plan.new));
+        Ok(())
     }
 
     fn block(&self, number: BlockNumber, view: &View) -> Block {
@@ -178,7 +212,7 @@ impl Changes {
 
     /// Whether nothing was taken.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.is_removal && !self.is_packing
+        !self.is_removal && self.packs.is_empty()
     }
 
     /// Whether topics are changed: then their rows must be those of the head, so a checkpoint goes with it.
@@ -224,6 +258,14 @@ impl Changes {
                 None => writes.remove(key),
             }
         }
+        for (old, new) in &self.packs {
+            Segments::put_replaced(old, new, writes);
+        }
+    }
+
+    /// The segments that take the place of others.
+    pub(crate) fn take_packs(&mut self) -> Vec<(Vec<Arc<Segment>>, Segment)> {
+        std::mem::take(&mut self.packs)
     }
 
     pub(crate) fn into_parts(self) -> (HashMap<TopicNumber, TopicRow>, BTreeMap<BlockNumber, Block>) {

@@ -1,4 +1,4 @@
-//! The values of all rows but the chunks: a version byte, a checksum over version, key and body, then the body in fixed
+//! The values of all rows: a version byte, a checksum over version, key and body, then the body in fixed
 //! big-endian fields. The key is in the checksum, so a value that came to lie under another key is seen too.
 //!
 //! Reading returns what is wrong as text; whoever reads knows whether the row is a projection, which is made anew, or
@@ -218,26 +218,39 @@ impl TopicRow {
     }
 }
 
-impl IdempotencyRow {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(48);
-        body.extend(self.position.get().to_be_bytes());
-        body.extend(self.time.as_micros().to_be_bytes());
-        body.extend(self.uuid.as_bytes());
-        body.extend(self.content);
-        body
-    }
+/// Used idempotency keys of one row, at most.
+pub(crate) const USED_KEYS_AT_ONCE: usize = 64;
 
-    pub(crate) fn decode(body: &[u8]) -> Result<Self, String> {
-        let mut fields = Fields(body);
+/// The body of a row of used idempotency keys, in the order of their places.
+pub(crate) fn encode_used(entries: &[(Hash, IdempotencyRow)]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(64 * entries.len());
+    for (hash, row) in entries {
+        body.extend(hash);
+        body.extend(row.position.get().to_be_bytes());
+        body.extend(row.time.as_micros().to_be_bytes());
+        body.extend(row.uuid.as_bytes());
+        body.extend(row.content);
+    }
+    body
+}
+
+pub(crate) fn decode_used(body: &[u8]) -> Result<Vec<(Hash, IdempotencyRow)>, String> {
+    let mut fields = Fields(body);
+    let mut entries: Vec<(Hash, IdempotencyRow)> = Vec::with_capacity(body.len() / 64);
+    while !fields.0.is_empty() {
+        let hash = fields.array()?;
         let row = IdempotencyRow {
             position: Position::new(fields.u64()?),
             time: Timestamp::from_micros(fields.u64()?),
             uuid: Uuid::from_bytes(fields.array()?),
             content: fields.array()?,
         };
-        fields.end(row)
+        if entries.last().is_some_and(|(_, before)| before.position >= row.position) {
+            return Err("used keys are out of order".to_owned());
+        }
+        entries.push((hash, row));
     }
+    Ok(entries)
 }
 
 impl RemovalRow {
@@ -274,25 +287,22 @@ impl NewestRow {
 }
 
 pub(crate) fn encode_block(block: &Block) -> Vec<u8> {
-    let Block { chunks, stored_events, live_events, dead, stored_bytes, live_bytes, packed } = *block;
-    let counts = [chunks, stored_events, live_events, dead];
+    let Block { stored_events, live_events, dead, stored_bytes, live_bytes } = *block;
+    let counts = [stored_events, live_events, dead];
     let mut body: Vec<u8> = counts.iter().flat_map(|count| count.to_be_bytes()).collect();
     body.extend(stored_bytes.to_be_bytes());
     body.extend(live_bytes.to_be_bytes());
-    body.push(u8::from(packed));
     body
 }
 
 pub(crate) fn decode_block(body: &[u8]) -> Result<Block, String> {
     let mut fields = Fields(body);
     let block = Block {
-        chunks: fields.u32()?,
         stored_events: fields.u32()?,
         live_events: fields.u32()?,
         dead: fields.u32()?,
         stored_bytes: fields.u64()?,
         live_bytes: fields.u64()?,
-        packed: fields.array::<1>()? == [1],
     };
     if block.live_events > block.stored_events || block.live_bytes > block.stored_bytes {
         return Err("a block says that more of it is alive than is stored".to_owned());
@@ -369,15 +379,8 @@ mod tests {
         assert!(RemovalRow::decode(&RemovalRow { last: Position::new(6), ..removal }.encode()).is_err());
         let newest = NewestRow { position: Position::new(3), weight: 400 };
         assert_eq!(NewestRow::decode(&newest.encode()), Ok(newest));
-        let block = Block {
-            chunks: 3,
-            stored_events: 900,
-            live_events: 30,
-            dead: 7,
-            stored_bytes: 1 << 33,
-            live_bytes: 5,
-            packed: true,
-        };
+        let block =
+            Block { stored_events: 900, live_events: 30, dead: 7, stored_bytes: 1 << 33, live_bytes: 5 };
         assert_eq!(decode_block(&encode_block(&block)), Ok(block));
         assert!(decode_block(&encode_block(&Block { live_events: 901, ..block })).is_err());
         assert_eq!(decode_dead(&encode_dead(&[0, 7, 1_023])), Ok(vec![0, 7, 1_023]));
@@ -390,7 +393,10 @@ mod tests {
             uuid: Uuid::from_u128(6),
             content: [7; 16],
         };
-        assert_eq!(IdempotencyRow::decode(&row.encode()), Ok(row));
-        assert!(IdempotencyRow::decode(&[row.encode(), vec![0]].concat()).is_err());
+        let later = IdempotencyRow { position: Position::new(9), ..row };
+        let used = vec![([1; 16], row), ([2; 16], later)];
+        assert_eq!(decode_used(&encode_used(&used)), Ok(used.clone()));
+        assert!(decode_used(&[encode_used(&used), vec![0]].concat()).is_err());
+        assert!(decode_used(&encode_used(&[used[1], used[0]])).is_err());
     }
 }

@@ -45,6 +45,7 @@ pub(crate) struct Shared {
     closed: watch::Sender<bool>,
     directory: PathBuf,
     free_disk_bytes_min: u64,
+    segment_bytes: u64,
     disk_use: Mutex<Option<(Instant, u64)>>,
 }
 
@@ -62,6 +63,7 @@ impl Shared {
             closed: watch::Sender::new(false),
             directory: options.directory.clone(),
             free_disk_bytes_min: options.free_disk_bytes_min,
+            segment_bytes: options.segment_bytes,
             disk_use: Mutex::new(None),
         }
     }
@@ -142,6 +144,11 @@ impl Shared {
         self.bytes_on_disk().saturating_sub(spare) > kept + kept / 4 * 3
     }
 
+    /// How long a file of events becomes.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
     /// Whether bytes of removed events pile up faster than they are given back.
     pub(crate) fn is_debris_high(&self) -> bool {
         let catalog = &self.view().catalog;
@@ -158,6 +165,11 @@ impl Shared {
             true => Err(AppendError::NoSpace { free, floor }),
             false => Ok(()),
         }
+    }
+
+    /// Whether so many bytes may be written to give more back. The floor of free space is there for that, too.
+    pub(crate) fn has_room_to_pack(&self, bytes: u64) -> bool {
+        directory::free_bytes(&self.directory).is_ok_and(|free| free >= 2 * bytes)
     }
 
     /// The log failed for good. The first reason counts.

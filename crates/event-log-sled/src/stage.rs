@@ -10,7 +10,7 @@ use event_log::{
 };
 use uuid::{Builder, Uuid};
 
-use crate::idempotency::{self, Recent};
+use crate::idempotency::{self, Used};
 use crate::keys::Hash;
 use crate::rows::IdempotencyRow;
 use crate::shared::View;
@@ -19,7 +19,7 @@ use crate::store::Store;
 /// What a request is judged against.
 pub(crate) struct Ground<'a> {
     pub(crate) view: &'a View,
-    pub(crate) recent: &'a Recent,
+    pub(crate) used: &'a Used,
     pub(crate) store: &'a Store,
     pub(crate) window: Duration,
 }
@@ -136,7 +136,7 @@ impl Stage {
         let staged = draft.keys.get(hash).or_else(|| self.keys.get(hash)).copied();
         let earlier = match staged {
             Some(row) => Some(row),
-            None => ground.recent.find(ground.store, hash)?,
+            None => ground.used.find(ground.store, hash)?,
         };
         let forgotten = self.time.saturating_sub(ground.window);
         Ok(earlier.filter(|row| row.time > forgotten))

@@ -1,4 +1,5 @@
-//! The store: one sled tree, made to keep its word. No other file of this crate knows sled.
+//! The store: the index and all that is small in one sled tree, made to keep its word, beside the files of events. No other
+//! file of this crate knows sled.
 //!
 //! Invariants: a write returns only after the barrier; no blob file exists that was not synced; a panic of sled never
 //! gets past this file or the caller's [`guarded`].
@@ -13,21 +14,27 @@ use bytes::Bytes;
 use event_log::{Position, ReadError};
 use parking_lot::Mutex;
 
-use crate::chunk::Chunk;
-use crate::keys::{self, TopicNumber};
+use crate::chunk::{self, Chunk};
+use crate::keys::{self, Hash, TopicNumber};
 use crate::postings::{self, Posting};
-use crate::{OpenError, barrier, directory, rows};
+use crate::rows::IdempotencyRow;
+use crate::segments::segment::Segment;
+use crate::segments::walk::Chunks;
+use crate::segments::{Segments, recover};
+use crate::{OpenError, SledOptions, barrier, directory, rows};
 
-/// Of a new store. A leaf larger than a quarter of a segment would go to a blob file; ours have at most some 600 KiB. Small
-/// segments are dead sooner, and sled uses a segment again only once all of it is dead: with 16 MiB, which stores of the
-/// first version have, the file takes a tenth more.
-const SEGMENT_BYTES: usize = 4 * 1_024 * 1_024;
+/// Of a new store. A leaf larger than a quarter of a segment would go to a blob file; ours have at most some 130 KiB. Small
+/// segments are dead sooner, and sled uses a segment again only once all of it is dead.
+const SEGMENT_BYTES: usize = 1_024 * 1_024;
 /// sled counts each access to a leaf, and looks for leaves to forget only after 64 accesses in one of 256 shards. A
 /// walk through large leaves has few accesses for each, and would keep gigabytes in memory whatever the cache's bound.
 /// So every value is accessed once more for so many of its bytes, which bounds what lingers to 64 MiB beyond the cache.
 const BYTES_PER_ACCESS: usize = 4 * 1_024;
 /// Changes of a page after which sled consolidates it.
 const CHANGES_PER_PAGE: usize = 10;
+/// The rows of the tree `scratch`.
+const CLEANING: [u8; 1] = [0];
+const FILLER: [u8; 1] = [1];
 /// A value that fills segments.
 const FILLER_BYTES: usize = 32 * 1_024;
 /// Longer than the ticks in which a file system tells time.
@@ -69,61 +76,41 @@ impl Writes {
     }
 }
 
+/// Idempotency keys that were used, in the order of their places.
+pub(crate) type UsedKeys = Vec<(Hash, IdempotencyRow)>;
+
 /// The key of a row of postings, and what it holds.
 pub(crate) type PostingsRow = (Vec<u8>, Vec<Posting>);
 
 pub(crate) struct Store {
     db: sled::Db,
+    /// Rows that are written for what writing does to sled's file; nobody reads them. In a tree of their own, so that no other
+    /// row lies in a page with them.
+    scratch: sled::Tree,
     directory: PathBuf,
     /// When `blobs/` was last seen to change.
     blobs_changed: Mutex<Option<SystemTime>>,
+    /// The events.
+    pub(crate) segments: Segments,
 }
 
 impl Store {
-    /// Opens the store below a data directory whose lock is held. `must_exist` is whether it must hold something.
-    pub(crate) fn open(
-        data: &Path,
-        cache_bytes: u64,
-        witnessed: Option<Position>,
-    ) -> Result<Self, OpenError> {
+    /// Opens the store below a data directory whose lock is held. `witnessed` is a place that it must have held.
+    pub(crate) fn open(options: &SledOptions, witnessed: Option<Position>) -> Result<Self, OpenError> {
+        let data = &options.directory;
         let directory = data.join("sled");
-        let opened = guarded("opened", || open_engine(&directory, cache_bytes));
+        let opened = guarded("opened", || open_engine(&directory, options.cache_bytes));
         let db = opened.map_err(OpenError::Damaged)?.map_err(engine_open)?;
-        let store = Store { db, directory, blobs_changed: Mutex::new(None) };
-        let prepared = guarded("prepared", || store.prepare(data, witnessed));
+        let prepared = guarded("prepared", || prepare(&db, data, witnessed));
         prepared.map_err(OpenError::Damaged)??;
-        Ok(store)
-    }
-
-    fn prepare(&self, data: &Path, witnessed: Option<Position>) -> Result<(), OpenError> {
-        if let Some(witnessed) = witnessed.filter(|head| *head > Position::ORIGIN)
-            && self.db.is_empty()
-        {
-            return Err(OpenError::ShorterThanWitness { found: Position::ORIGIN, witnessed });
-        }
-        migrations::run(&self.db).map_err(|error| match error {
-            migrations::Error::FormatTooNew { found, known } => OpenError::FormatTooNew { found, known },
-            migrations::Error::Engine(error) => engine_open(error),
-            other => OpenError::Damaged(other.to_string()),
-        })?;
-        self.prove_barrier()?;
+        let rows = guarded("read", || segment_rows(&db)).map_err(OpenError::Damaged)??;
+        let segments = recover::open(data, rows, options.segment_bytes)?;
+        let scratch = guarded("opened", || db.open_tree("scratch")).map_err(OpenError::Damaged)?;
+        let scratch = scratch.map_err(engine_open)?;
+        let store = Store { db, scratch, directory, blobs_changed: Mutex::new(None), segments };
         // Bytes that a crashed process wrote may be in the page cache only: durable before anybody sees them.
-        self.sync_all(data).map_err(|error| OpenError::io("sync the store in", data, error))
-    }
-
-    /// Counts this start, to see that the flush after it ends in our barrier. (A row that stays as it is would not do:
-    /// sled writes nothing then.)
-    fn prove_barrier(&self) -> Result<(), OpenError> {
-        let before = barrier::calls();
-        let value = self.db.get(keys::STARTS).map_err(engine_open)?;
-        let starts = value.and_then(|value| rows::decode_starts(rows::unseal(&keys::STARTS, &value).ok()?));
-        let body = starts.unwrap_or(0).wrapping_add(1).to_be_bytes();
-        self.db.insert(keys::STARTS, rows::seal(&keys::STARTS, &body)).map_err(engine_open)?;
-        self.db.flush().map_err(engine_open)?;
-        match barrier::EXPECTED && barrier::calls() == before {
-            true => Err(OpenError::BarrierNotLinked),
-            false => Ok(()),
-        }
+        store.sync_all(data).map_err(|error| OpenError::io("sync the store in", data, error))?;
+        Ok(store)
     }
 
     fn sync_all(&self, data: &Path) -> io::Result<()> {
@@ -133,6 +120,12 @@ impl Store {
         self.sync_new_blobs()?;
         directory::sync(&self.directory)?;
         directory::sync(data)
+    }
+
+    /// Writes the events of a commit, and returns once they are durable.
+    pub(crate) fn append(&self, chunks: &chunk::Chunks) -> Result<(), ReadError> {
+        let written = self.segments.append(chunks);
+        written.map_err(|error| ReadError::Engine(format!("the events cannot be written: {error}").into()))
     }
 
     /// Writes rows, all or none, and returns once they are durable.
@@ -220,52 +213,14 @@ impl Store {
         })
     }
 
-    /// The place of the first event of the chunk that holds this place, or comes last before it.
-    fn chunk_start(&self, place: Position) -> Result<Option<Position>, ReadError> {
-        let keys = keys::chunk(Position::ORIGIN, 0)..=keys::chunk(place, u16::MAX);
-        first_of(self.db.range(keys).next_back())
-    }
-
     /// The chunk that holds this place, or comes last before it.
     pub(crate) fn chunk_at(&self, place: Position) -> Result<Option<Chunk>, ReadError> {
-        match self.chunk_start(place)? {
-            Some(first) => self.chunk(first),
-            None => Ok(None),
-        }
-    }
-
-    fn chunk(&self, first: Position) -> Result<Option<Chunk>, ReadError> {
-        let part = |number| self.get(&keys::chunk(first, number));
-        match part(0)? {
-            Some(value) => Chunk::read(first, value, part).map(Some),
-            None => Ok(None),
-        }
+        self.segments.chunk_at(place)
     }
 
     /// The chunks that may hold an event at or after `from`, in order, up to that which begins at `through`.
-    pub(crate) fn chunks(
-        &self,
-        from: Position,
-        through: Position,
-    ) -> Result<impl Iterator<Item = Result<Chunk, ReadError>>, ReadError> {
-        let start = self.chunk_start(from)?.unwrap_or(from);
-        // A parts' row is skipped here: it was read with the first part.
-        let firsts = self.db.range(keys::chunk(start, 0)..=keys::chunk(through.max(start), u16::MAX));
-        Ok(firsts.filter_map(move |row| {
-            let (key, value) = match row {
-                Ok(row) => row,
-                Err(error) => return Some(Err(engine(error))),
-            };
-            let (first, part) = match keys::read_chunk(&key) {
-                Some(read) => read,
-                None => return Some(Err(unknown_key(&key))),
-            };
-            if let Err(error) = self.count_accesses(&key, value.len()) {
-                return Some(Err(error));
-            }
-            let further = |number| self.get(&keys::chunk(first, number));
-            (part == 0).then(|| Chunk::read(first, Bytes::from_owner(value), further))
-        }))
+    pub(crate) fn chunks(&self, from: Position, through: Position) -> Result<Chunks<'_>, ReadError> {
+        self.segments.chunks(from, through)
     }
 
     /// The rows between two keys, the second one excluded.
@@ -285,7 +240,7 @@ impl Store {
     /// row that nobody reads is changed ten times for each. Nothing here has to be durable.
     pub(crate) fn clean(&self, pages: usize) -> Result<(), ReadError> {
         for number in 0..pages * CHANGES_PER_PAGE {
-            self.db.insert(keys::CLEANING, &(number as u64).to_be_bytes()).map_err(engine)?;
+            self.scratch.insert(CLEANING, &(number as u64).to_be_bytes()).map_err(engine)?;
         }
         Ok(())
     }
@@ -296,9 +251,35 @@ impl Store {
         for number in 0..SEGMENT_BYTES / FILLER_BYTES {
             // A row that stays as it is would not be written.
             let filler = vec![number as u8; FILLER_BYTES];
-            self.db.insert(keys::FILLER, filler).map_err(engine)?;
+            self.scratch.insert(FILLER, filler).map_err(engine)?;
         }
-        self.db.remove(keys::FILLER).map(drop).map_err(engine)
+        self.scratch.remove(FILLER).map(drop).map_err(engine)
+    }
+
+    /// The rows of used idempotency keys from a place on, and the one before. What is wrong with one is the inner error.
+    pub(crate) fn used_keys_after(
+        &self,
+        place: Position,
+    ) -> impl Iterator<Item = Result<(Bytes, Result<UsedKeys, String>), ReadError>> + use<> {
+        let start = self.db.range(keys::used(Position::ORIGIN)..=keys::used(place)).next_back();
+        let start = start.and_then(Result::ok).map_or(keys::used(place).to_vec(), |(key, _)| key.to_vec());
+        self.range(&start, &[keys::USED + 1]).map(|row| {
+            row.map(|(key, value)| {
+                let entries = rows::unseal(&key, &value).and_then(rows::decode_used);
+                (key, entries)
+            })
+        })
+    }
+
+    /// The row of used idempotency keys that has the one at a place, if any has.
+    pub(crate) fn used_keys_at(
+        &self,
+        place: Position,
+    ) -> Result<Option<Result<UsedKeys, String>>, ReadError> {
+        let row = self.db.range(keys::used(Position::ORIGIN)..=keys::used(place)).next_back();
+        let Some(row) = row else { return Ok(None) };
+        let (key, value) = row.map_err(engine)?;
+        Ok(Some(rows::unseal(&key, &value).and_then(rows::decode_used)))
     }
 
     /// A topic's indexed postings after a place, as many as one row holds; `None` if there are no more.
@@ -374,6 +355,49 @@ fn rebuild_marker(data: &Path) -> PathBuf {
     data.join("rebuild-index")
 }
 
+fn prepare(db: &sled::Db, data: &Path, witnessed: Option<Position>) -> Result<(), OpenError> {
+    if let Some(witnessed) = witnessed.filter(|head| *head > Position::ORIGIN)
+        && db.is_empty()
+    {
+        return Err(OpenError::ShorterThanWitness { found: Position::ORIGIN, witnessed });
+    }
+    // A step that moves a large log takes its time, and says nothing itself.
+    tracing::debug!("bringing the store to the newest format");
+    migrations::run(db, data).map_err(|error| match error {
+        migrations::Error::FormatTooNew { found, known } => OpenError::FormatTooNew { found, known },
+        migrations::Error::Engine(error) => engine_open(error),
+        migrations::Error::File { what, path, source } => OpenError::Io { what, path, source },
+        other => OpenError::Damaged(other.to_string()),
+    })?;
+    prove_barrier(db)
+}
+
+/// Which files of events count. This is no projection: damage here is damage of the log.
+fn segment_rows(db: &sled::Db) -> Result<Vec<Segment>, OpenError> {
+    let rows = db.scan_prefix([keys::SEGMENT]).map(|row| {
+        let (key, value) = row.map_err(engine_open)?;
+        let first = keys::read_segment(&key).ok_or_else(|| format!("the row {key:02x?} is no segment"));
+        let read = first.and_then(|first| Segment::decode(first, rows::unseal(&key, &value)?));
+        read.map_err(|what| OpenError::Damaged(format!("the list of the files of events: {what}")))
+    });
+    rows.collect()
+}
+
+/// Counts this start, to see that the flush after it ends in our barrier. (A row that stays as it is would not do:
+/// sled writes nothing then.)
+fn prove_barrier(db: &sled::Db) -> Result<(), OpenError> {
+    let before = barrier::calls();
+    let value = db.get(keys::STARTS).map_err(engine_open)?;
+    let starts = value.and_then(|value| rows::decode_starts(rows::unseal(&keys::STARTS, &value).ok()?));
+    let body = starts.unwrap_or(0).wrapping_add(1).to_be_bytes();
+    db.insert(keys::STARTS, rows::seal(&keys::STARTS, &body)).map_err(engine_open)?;
+    db.flush().map_err(engine_open)?;
+    match barrier::EXPECTED && barrier::calls() == before {
+        true => Err(OpenError::BarrierNotLinked),
+        false => Ok(()),
+    }
+}
+
 fn open_engine(path: &Path, cache_bytes: u64) -> sled::Result<sled::Db> {
     let segment_bytes = segment_bytes(path).unwrap_or(SEGMENT_BYTES);
     let config = || {
@@ -405,12 +429,6 @@ fn segment_bytes(path: &Path) -> Option<usize> {
     let conf = String::from_utf8_lossy(&conf);
     let line = conf.lines().find_map(|line| line.strip_prefix("segment_size:"))?;
     line.trim().parse().ok()
-}
-
-fn first_of(row: Option<sled::Result<(sled::IVec, sled::IVec)>>) -> Result<Option<Position>, ReadError> {
-    let Some(row) = row else { return Ok(None) };
-    let (key, _) = row.map_err(engine)?;
-    keys::read_chunk(&key).map(|(first, _)| Some(first)).ok_or_else(|| unknown_key(&key))
 }
 
 fn postings((key, value): (sled::IVec, sled::IVec)) -> Result<PostingsRow, ReadError> {

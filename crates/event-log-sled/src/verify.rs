@@ -109,12 +109,12 @@ struct Tallies {
 
 fn read_chunks(shared: &Shared, store: &Store, progress: &mut dyn FnMut(u64)) -> Result<Tallies, ReadError> {
     let head = shared.view().catalog.head;
+    store.segments.check_entries()?;
     let mut tallies = Tallies::default();
     let mut before = Position::ORIGIN;
     let mut dead = DeadPlaces::new(shared, store);
     for chunk in store.chunks(Position::ORIGIN, head)? {
         let chunk = chunk?;
-        tallies.blocks.entry(blocks::number_of(chunk.first())).or_default().chunks += chunk.parts();
         for record in chunk.records() {
             let record = record?;
             record.check().map_err(ReadError::Damaged)?;
@@ -193,7 +193,7 @@ fn compare_blocks(shared: &Shared, log: &BTreeMap<BlockNumber, Block>) -> Result
     for number in numbers.filter(|number| *number < newest) {
         let (block, found) = (known.get(number), log.get(&number).copied().unwrap_or_default());
         // What only the index knows is taken from it.
-        let found = Block { dead: block.dead, packed: block.packed, ..found };
+        let found = Block { dead: block.dead, ..found };
         if block != found {
             return Err(index_damaged(format!("block {number} holds {found:?}, and not {block:?}")));
         }
@@ -218,19 +218,21 @@ fn check_newest(shared: &Shared, store: &Store) -> Result<u64, ReadError> {
     Ok(checked)
 }
 
-/// Every row of a key belongs to an event with that key, and every expiry to such a row.
+/// Every used key is that of its event.
 fn check_keys(store: &Store) -> Result<u64, ReadError> {
     let mut checked = 0;
-    for row in store.rows(keys::IDEMPOTENCY) {
-        let (key, value) = row?;
-        let hash = keys::read_idempotency(&key);
-        let row = rows::unseal(&key, &value).and_then(rows::IdempotencyRow::decode).map_err(index_damaged)?;
-        if let Some(found) = key_of(store, row.position)?
-            && found != hash.map(|hash| (hash, row))
-        {
-            return Err(index_damaged(format!("the key of the event at {} is not its key", row.position)));
+    for row in store.used_keys_after(Position::ORIGIN) {
+        for (hash, row) in row?.1.map_err(index_damaged)? {
+            if let Some(found) = key_of(store, row.position)?
+                && found != Some((hash, row))
+            {
+                return Err(index_damaged(format!(
+                    "the key of the event at {} is not its key",
+                    row.position
+                )));
+            }
+            checked += 1;
         }
-        checked += 1;
     }
     Ok(checked)
 }

@@ -23,9 +23,9 @@ use tokio::sync::oneshot;
 use crate::SledOptions;
 use crate::chunk::ChunkWriter;
 use crate::directory::Lock;
-use crate::idempotency::Recent;
-use crate::keys;
+use crate::idempotency::Used;
 use crate::removal::{Changes, PackPlan, TopicPlan};
+use crate::segments::segment::Segment;
 use crate::shared::Shared;
 use crate::stage::{Ground, Stage, Verdict};
 use crate::store::{Store, Writes, panic_text};
@@ -41,8 +41,8 @@ pub(crate) enum Request {
     Append(Append),
     /// Plans of removals; the answer is what was removed.
     Remove(Vec<TopicPlan>, oneshot::Sender<Removed>),
-    /// The answer is whether the plan still held.
-    Pack(PackPlan, oneshot::Sender<bool>),
+    /// The answer is the plan's file if the plan did not hold any more.
+    Pack(Box<PackPlan>, oneshot::Sender<Option<Segment>>),
     /// Writes the projections down as of now.
     Checkpoint(oneshot::Sender<()>),
 }
@@ -68,7 +68,7 @@ impl Request {
 struct Gathered {
     appends: Vec<Append>,
     removes: Vec<(Vec<TopicPlan>, oneshot::Sender<Removed>)>,
-    packs: Vec<(PackPlan, oneshot::Sender<bool>)>,
+    packs: Vec<(Box<PackPlan>, oneshot::Sender<Option<Segment>>)>,
     checkpoints: Vec<oneshot::Sender<()>>,
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct Writer {
     /// What is not an append: it is never slowed down.
     pub(crate) upkeep: Receiver<Request>,
     pub(crate) queued_bytes: Arc<AtomicUsize>,
-    pub(crate) recent: Recent,
+    pub(crate) used: Used,
     pub(crate) witness: Witness,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: SledOptions,
@@ -217,8 +217,9 @@ impl Writer {
         &self,
         changes: &mut Changes,
         removes: Vec<(Vec<TopicPlan>, oneshot::Sender<Removed>)>,
-        packs: Vec<(PackPlan, oneshot::Sender<bool>)>,
-    ) -> (Vec<(oneshot::Sender<Removed>, Removed)>, Vec<(oneshot::Sender<bool>, bool)>) {
+        packs: Vec<(Box<PackPlan>, oneshot::Sender<Option<Segment>>)>,
+    ) -> (Vec<(oneshot::Sender<Removed>, Removed)>, Vec<(oneshot::Sender<Option<Segment>>, Option<Segment>)>)
+    {
         let view = self.shared.view();
         let removed = removes.into_iter().map(|(plans, answer)| {
             let removed = plans.into_iter().fold(Removed::default(), |sum, plan| {
@@ -228,28 +229,29 @@ impl Writer {
             (answer, removed)
         });
         let removed = removed.collect();
-        let packed = packs.into_iter().map(|(plan, answer)| (answer, changes.take_pack(plan, &view)));
+        let packed = packs.into_iter().map(|(plan, answer)| (answer, changes.take_pack(*plan, &view).err()));
         (removed, packed.collect())
     }
 
-    /// Writes everything of a commit in one batch, shows it once it is durable, and returns the head.
-    fn write(&mut self, store: &Store, stage: Stage, changes: Changes) -> Result<Position, ReadError> {
-        let mut writes = Writes::default();
-        let with_checkpoint = changes.is_removal();
-        if with_checkpoint {
-            self.put_checkpoint(store, &changes, &mut writes)?;
-        }
-        changes.put(&mut writes);
+    /// Makes everything of a commit durable: the events in their file, then what else changes in one batch. Then shows it, and
+    /// returns the head.
+    fn write(&mut self, store: &Store, stage: Stage, mut changes: Changes) -> Result<Position, ReadError> {
         let mut chunks = ChunkWriter::default();
         stage.events.iter().for_each(|(event, key)| chunks.push(event, key.as_ref()));
-        let rows = chunks.finish();
-        let firsts: Vec<Position> =
-            rows.iter().filter_map(|(key, _)| Some(keys::read_chunk(key)?.0)).collect();
-        rows.into_iter().for_each(|(key, value)| writes.put(&key, value));
-        store.write(writes)?;
-        if with_checkpoint {
-            self.recent.checkpointed();
+        store.append(&chunks.finish())?;
+        let with_checkpoint = changes.is_removal();
+        if !changes.is_empty() {
+            let mut writes = Writes::default();
+            if with_checkpoint {
+                self.put_checkpoint(store, &changes, &mut writes)?;
+            }
+            changes.put(&mut writes);
+            store.write(writes)?;
         }
+        if with_checkpoint {
+            store.segments.checkpointed();
+        }
+        changes.take_packs().into_iter().for_each(|(old, new)| store.segments.replaced(&old, new));
         let grows = !stage.events.is_empty();
         let head = self.shared.change(|view| {
             if with_checkpoint {
@@ -263,10 +265,9 @@ impl Writer {
                 view.catalog.add(&event.topic, event.position, event.time, event.weight());
                 view.fresh.push(event);
             }
-            firsts.into_iter().for_each(|first| view.catalog.blocks.add_chunk(first, 1));
             view.catalog.head
         });
-        self.recent.extend(stage.keys);
+        self.used.extend(stage.keys);
         if grows {
             self.shared.advance_tail(head);
         }
@@ -281,7 +282,7 @@ impl Writer {
     ) -> Result<(Stage, Vec<(Answer, Verdict)>), ReadError> {
         let view = self.shared.view();
         let window = self.options.idempotency_window;
-        let ground = Ground { view: &view, recent: &self.recent, store, window };
+        let ground = Ground { view: &view, used: &self.used, store, window };
         let mut stage = Stage::new(&view, self.clock.now());
         // The disk is asked once for a commit, and only if it has something new.
         let is_roomy = Cell::new(false);
@@ -298,10 +299,16 @@ impl Writer {
     }
 
     /// Puts the projections as of the head into a batch.
-    fn put_checkpoint(&self, store: &Store, changes: &Changes, writes: &mut Writes) -> Result<(), ReadError> {
+    fn put_checkpoint(
+        &mut self,
+        store: &Store,
+        changes: &Changes,
+        writes: &mut Writes,
+    ) -> Result<(), ReadError> {
         let forgotten = self.clock.now().saturating_sub(self.options.idempotency_window);
-        self.recent.put_checkpoint(store, forgotten, writes)?;
+        self.used.put_checkpoint(store, forgotten, writes)?;
         self.shared.view().catalog.put_checkpoint(changes, writes);
+        store.segments.put_checkpoint(writes);
         Ok(())
     }
 
@@ -311,7 +318,7 @@ impl Writer {
         self.put_checkpoint(store, &Changes::default(), &mut writes)?;
         store.write(writes)?;
         self.shared.change(|view| view.catalog.checkpointed());
-        self.recent.checkpointed();
+        store.segments.checkpointed();
         let testimony = {
             let view = self.shared.view();
             let catalog = &view.catalog;
@@ -331,7 +338,7 @@ impl Writer {
         // Drops, and so refuses, what was not taken.
         drop((queue, upkeep));
         for reader in readers {
-            // The packer may be resting.
+            // The packer or the cleaner may be resting.
             reader.thread().unpark();
             // Reads are guarded one by one; a reader's thread has nothing else that could panic.
             drop(reader.join());

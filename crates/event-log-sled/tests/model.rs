@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests stop where they cannot go on, as tests do")]
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +13,15 @@ use event_log::{
 };
 use event_log_sled::{SledLog, SledOptions};
 use futures_executor::block_on;
+
+mod common;
+
+use common::copy_log;
 use proptest::prelude::*;
 
 /// One frequent topic, and some rare ones, which are read along the index.
+/// Small, so that there are many files of events.
+const SEGMENT_BYTES: u64 = 32 * 1_024;
 const TOPICS: [&str; 5] = ["bulk", "rare.a", "rare.b", "other", "$broker.x"];
 const PATTERNS: [&[&str]; 7] = [
     &["**"],
@@ -150,6 +155,8 @@ impl Pair {
         let options = SledOptions {
             idempotency_window: WINDOW,
             free_disk_bytes_min: 0,
+            segment_bytes: SEGMENT_BYTES,
+            key_bucket_entries: 8,
             checkpoint_events,
             recent_bytes,
             ..SledOptions::new(directory.path().join("data"))
@@ -170,7 +177,7 @@ impl Pair {
     fn crash(&mut self) {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
-        copy(&self.options.directory, &data);
+        copy_log(&self.options.directory, &data);
         block_on(self.engine.close());
         self.options.directory = data;
         self.directories.push(directory);
@@ -400,18 +407,6 @@ fn contents(events: &[Arc<Event>]) -> Vec<Event> {
         ..Event::clone(event)
     };
     events.iter().map(content).collect()
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
-        }
-    }
 }
 
 proptest! {

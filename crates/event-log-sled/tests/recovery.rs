@@ -15,6 +15,10 @@ use event_log::{
 use event_log_sled::{OpenError, SledLog, SledOptions};
 use futures_executor::block_on;
 
+mod common;
+
+use common::copy_log;
+
 struct Place {
     directory: tempfile::TempDir,
     clock: Arc<ManualClock>,
@@ -49,11 +53,21 @@ impl Place {
 
     /// What a process that is killed now leaves behind.
     fn copy(&self, from: &str, to: &str) {
-        copy(&self.path(from), &self.path(to));
+        copy_log(&self.path(from), &self.path(to));
     }
 
     fn db(&self, name: &str) -> PathBuf {
         self.path(name).join("sled/db")
+    }
+
+    /// The newest file of events.
+    fn events(&self, name: &str) -> PathBuf {
+        let entries = std::fs::read_dir(self.path(name).join("events")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).max().unwrap()
+    }
+
+    fn length(&self, name: &str) -> u64 {
+        std::fs::metadata(self.events(name)).unwrap().len()
     }
 
     /// The store itself. sled's own threads may let go of a file that was closed a moment ago only now.
@@ -61,25 +75,13 @@ impl Place {
         let begun = std::time::Instant::now();
         loop {
             let config = sled::Config::new().path(self.path(name).join("sled"));
-            match config.segment_size(4 << 20).flush_every_ms(None).open() {
+            match config.segment_size(1 << 20).flush_every_ms(None).open() {
                 Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
                     assert!(begun.elapsed() < Duration::from_secs(20), "{error}");
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 opened => return opened.unwrap(),
             }
-        }
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
         }
     }
 }
@@ -139,13 +141,21 @@ fn a_torn_tail_is_cut_off_and_what_was_durable_before_it_stays() {
     let log = place.log("a");
     fill(&log, "before", 30);
     let durable = everything(&log);
-    let length = std::fs::metadata(place.db("a")).unwrap().len();
-    append(&log, (0..50).map(|n| event("t1", &format!("torn {n}"))).collect());
-    let longer = std::fs::metadata(place.db("a")).unwrap().len();
-    assert!(longer > length + 1_000, "the second commit lies behind the first ones");
-    for (name, cut) in [("whole", longer), ("half", (length + longer) / 2), ("none", length)] {
+    let length = place.length("a");
+    append(&log, (0..50).map(|n| event("t1", &format!("torn {n}{}", "-".repeat(2_000)))).collect());
+    let longer = place.length("a");
+    assert!(longer > length + 3 * 32_768, "the second commit has several chunks");
+    let last_chunk = longer - 10_000;
+    let cuts = [
+        ("whole", longer),
+        ("last", last_chunk),
+        ("half", (length + longer) / 2),
+        ("header", length + 9),
+        ("none", length),
+    ];
+    for (name, cut) in cuts {
         place.copy("a", name);
-        File::options().write(true).open(place.db(name)).unwrap().set_len(cut).unwrap();
+        File::options().write(true).open(place.events(name)).unwrap().set_len(cut).unwrap();
         let after = place.log(name);
         let read = everything(&after);
         match name {
@@ -158,6 +168,79 @@ fn a_torn_tail_is_cut_off_and_what_was_durable_before_it_stays() {
         close(after);
         assert_eq!(everything(&place.log(name)).len(), read.len() + 1);
     }
+}
+
+/// A power cut may leave any part of the commit that was under way: here one page of it is not there.
+#[test]
+fn a_hole_in_the_last_commit_is_cut_off_and_one_before_it_is_damage() {
+    let place = Place::new();
+    let log = place.log("a");
+    fill(&log, "before", 30);
+    let durable = everything(&log);
+    let length = place.length("a");
+    append(&log, (0..50).map(|n| event("t1", &format!("torn {n}{}", "-".repeat(2_000)))).collect());
+    let longer = place.length("a");
+    for (number, at) in (length..longer - 64).step_by(7_001).enumerate() {
+        let name = format!("torn-{number}");
+        place.copy("a", &name);
+        zero(&place.events(&name), at);
+        assert_eq!(everything(&place.log(&name)), durable, "zeros at {at}");
+    }
+    append(&log, vec![event("t1", "a later commit")]);
+    for (number, at) in (0..longer - 64).step_by(9_001).enumerate() {
+        let name = format!("damaged-{number}");
+        place.copy("a", &name);
+        zero(&place.events(&name), at);
+        let refused = place.open(place.options(&name)).map(drop).unwrap_err();
+        assert!(
+            matches!(&refused, OpenError::Damaged(what) if what.contains("events/")),
+            "at {at}: {refused:?}"
+        );
+    }
+}
+
+fn zero(path: &Path, at: u64) {
+    File::options().write(true).open(path).unwrap().write_all_at(&[0; 64], at).unwrap();
+}
+
+#[test]
+fn files_of_events_that_are_missing_or_unknown_are_damage_and_nothing_is_removed() {
+    let place = Place::new();
+    let log = place.open(SledOptions { segment_bytes: 4_096, ..place.options("a") }).unwrap();
+    fill(&log, "x", 100);
+    close(log);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(place.path("a").join("events"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(files.len() > 4, "{files:?}");
+    for (number, file) in files.iter().enumerate() {
+        let name = format!("missing-{number}");
+        place.copy("a", &name);
+        let file = place.path(&name).join("events").join(file.file_name().unwrap());
+        std::fs::remove_file(&file).unwrap();
+        let refused = place.open(place.options(&name)).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("is missing"), "{refused}");
+    }
+    place.copy("a", "unknown");
+    let unknown = place.path("unknown").join("events").join("00000000000000009999.3");
+    std::fs::write(&unknown, b"whatever").unwrap();
+    let refused = place.open(place.options("unknown")).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("belongs to no segment"), "{refused}");
+    assert!(unknown.exists());
+
+    // Half of a packed file whose row was never written, and the file of one whose row was.
+    place.copy("a", "left-over");
+    let folder = place.path("left-over").join("events");
+    let names: Vec<_> =
+        files.iter().map(|file| file.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    let left_over = folder.join(names[1].replace(".0", ".1"));
+    std::fs::write(&left_over, b"half of it").unwrap();
+    let log = place.log("left-over");
+    assert_eq!(everything(&log).len(), 400);
+    assert!(!left_over.exists());
+    log.verify().unwrap();
 }
 
 #[test]
@@ -181,7 +264,7 @@ fn a_store_that_ends_before_its_witness_is_refused_unless_it_was_restored() {
     assert!(refused.to_string().contains("--restored"));
 
     // And a store that is gone.
-    copy(&place.path("a"), &place.path("gone"));
+    place.copy("a", "gone");
     std::fs::remove_dir_all(place.path("gone").join("sled")).unwrap();
     let refused = place.open(place.options("gone")).map(drop).unwrap_err();
     assert!(matches!(refused, OpenError::ShorterThanWitness { .. }), "{refused:?}");
@@ -229,7 +312,7 @@ fn projections_are_made_anew_from_the_events() {
         ("a topic is gone", &|db| drop(db.remove([3, 0, 0, 0, 2]).unwrap())),
         ("a topic is damaged", &|db| flip(db, &[3, 0, 0, 0, 4])),
         ("all projections are gone", &|db| {
-            for kind in 2..=5u8 {
+            for kind in [2u8, 3, 12, 13] {
                 db.scan_prefix([kind]).keys().for_each(|key| drop(db.remove(key.unwrap()).unwrap()));
             }
             db.remove([0, 2]).unwrap();
@@ -297,37 +380,38 @@ fn a_damaged_chunk_stops_the_log_and_is_named() {
     let log = place.log("a");
     fill(&log, "x", 10);
     close(log);
-    let db = place.raw("a");
-    flip(&db, &[&[1][..], &21u64.to_be_bytes(), &[0, 0]].concat());
-    db.flush().unwrap();
-    drop(db);
+    // In the middle of a chunk: what a chunk's header says is read at the start already.
+    let at = place.length("a") / 2 + 40;
+    let file = File::options().write(true).open(place.events("a")).unwrap();
+    file.write_all_at(b"?", at).unwrap();
 
     let log = place.log("a");
-    assert!(log.verify().unwrap_err().to_string().contains("begins at 21"));
+    assert!(log.verify().unwrap_err().to_string().contains("events/"));
     let mut reader = log.reader(Arc::new(filter(&["**"])));
     let read = block_on(reader.read(Cursor::default(), PageLimit { events: 1_000, bytes: 1 << 20 }));
-    assert!(read.unwrap_err().to_string().contains("begins at 21"));
+    assert!(read.unwrap_err().to_string().contains("events/"));
     let mut tail = log.tail();
     assert!(block_on(tail.wait_past(log.bounds().head)).is_err(), "the tail is over");
-    assert!(block_on(log.failed()).contains("begins at 21"));
+    assert!(block_on(log.failed()).contains("events/"));
     assert!(block_on(log.reader(Arc::new(filter(&["**"]))).seek(Seek::Last(1_000))).is_err());
 }
 
 /// Whatever is damaged on disk: an error, never a panic that gets out, and never an event that nobody published.
 #[test]
-fn flipped_bytes_of_the_file_are_never_served() {
+fn flipped_bytes_of_the_files_are_never_served() {
     let place = Place::new();
     let log = place.log("a");
     fill(&log, "x", 40);
     let all = everything(&log);
     close(log);
-    let length = std::fs::metadata(place.db("a")).unwrap().len();
     let mut refused = 0;
-    for n in 0..24 {
+    for n in 0..48 {
         let name = format!("damaged-{n}");
         place.copy("a", &name);
-        let file = OpenOptions::new().read(true).write(true).open(place.db(&name)).unwrap();
-        let at = length / 24 * n + n;
+        let path = if n % 2 == 0 { place.db(&name) } else { place.events(&name) };
+        let length = std::fs::metadata(&path).unwrap().len();
+        let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let at = length / 48 * n + n;
         let mut bytes = [0; 64];
         file.read_exact_at(&mut bytes[..1], at).unwrap();
         let flipped = !bytes[0];
@@ -342,7 +426,7 @@ fn flipped_bytes_of_the_file_are_never_served() {
             },
         }
     }
-    assert!(refused > 0, "some damage is met");
+    assert!(refused >= 24, "all damage of the events is met");
 }
 
 #[test]
@@ -352,12 +436,12 @@ fn a_store_of_a_newer_format_is_refused_and_left_alone() {
     fill(&log, "x", 1);
     close(log);
     let db = place.raw("a");
-    db.insert([0, 0], &[0, 0, 0, 3]).unwrap();
+    db.insert([0, 0], &[0, 0, 0, 4]).unwrap();
     db.flush().unwrap();
     drop(db);
     for _ in 0..2 {
         let refused = place.open(place.options("a")).map(drop).unwrap_err();
-        assert!(matches!(refused, OpenError::FormatTooNew { found: 3, known: 2 }), "{refused:?}");
+        assert!(matches!(refused, OpenError::FormatTooNew { found: 4, known: 3 }), "{refused:?}");
     }
 }
 
@@ -396,7 +480,7 @@ fn keys_that_are_past_the_window_leave_the_disk() {
     close(log);
 
     let db = place.raw("a");
-    assert_eq!((db.scan_prefix([4]).count(), db.scan_prefix([5]).count()), (2, 2));
+    assert_eq!(used_keys(&db), 2);
     drop(db);
     let log = place.open(options).unwrap();
     assert!(use_key(&log, 7).duplicate && use_key(&log, 1_000).duplicate && !use_key(&log, 8).duplicate);
@@ -422,7 +506,70 @@ fn a_key_that_is_used_anew_outlives_its_first_use() {
     }
     close(log);
     let db = place.raw("a");
-    assert_eq!((db.scan_prefix([4]).count(), db.scan_prefix([5]).count()), (200, 200));
+    assert_eq!(used_keys(&db), 200);
+}
+
+/// Keys in rows: each takes 64 bytes behind the header of its row.
+fn used_keys(db: &sled::Db) -> usize {
+    db.scan_prefix([0x0c]).values().map(|row| row.unwrap().len() / 64).sum()
+}
+
+/// Most keys are in buckets here, of which some go, some are made anew, and one is damaged.
+#[test]
+fn keys_are_found_in_buckets_too() {
+    let place = Place::new();
+    let options = SledOptions { checkpoint_events: 10, key_bucket_entries: 50, ..place.options("a") };
+    let keys = |log: &SledLog, range: std::ops::Range<usize>| {
+        append(log, range.map(|n| keyed(event("a", "x"), &n.to_string())).collect())
+    };
+    let log = place.open(options.clone()).unwrap();
+    let first: Vec<Appended> = (0..1_000).step_by(20).flat_map(|n| keys(&log, n..n + 20)).collect();
+    let are_known = |log: &SledLog| {
+        let again: Vec<Appended> = (0..1_000).step_by(100).flat_map(|n| keys(log, n..n + 100)).collect();
+        first.iter().zip(&again).all(|(first, again)| again.duplicate && again.position == first.position)
+    };
+    assert!(are_known(&log));
+    close(log);
+    type Change<'a> = (&'a str, &'a dyn Fn(&sled::Db));
+    let changes: [Change<'_>; 4] = [
+        ("as it is", &|_| {}),
+        ("a bucket is damaged", &|db| {
+            let key = db.scan_prefix([0x0d]).keys().nth(3).unwrap().unwrap();
+            flip(db, &key);
+        }),
+        ("no bucket is left", &|db| {
+            db.scan_prefix([0x0d]).keys().for_each(|key| drop(db.remove(key.unwrap()).unwrap()));
+        }),
+        ("used keys are damaged", &|db| {
+            let key = db.scan_prefix([0x0c]).keys().nth(7).unwrap().unwrap();
+            flip(db, &key);
+            drop(db.remove([0, 2]).unwrap());
+        }),
+    ];
+    for (number, (what, change)) in changes.into_iter().enumerate() {
+        let name = number.to_string();
+        place.copy("a", &name);
+        let db = place.raw(&name);
+        assert!(db.scan_prefix([0x0d]).count() > 10, "there are buckets");
+        change(&db);
+        db.flush().unwrap();
+        drop(db);
+        for _ in 0..2 {
+            let log = place.open(SledOptions { directory: place.path(&name), ..options.clone() }).unwrap();
+            assert!(are_known(&log), "{what}");
+            assert_eq!(log.verify().unwrap().keys, 1_000, "{what}");
+            close(log);
+        }
+    }
+    let log = place.open(options).unwrap();
+    place.clock.advance(WINDOW);
+    for n in (0..200).step_by(10) {
+        assert!(keys(&log, n..n + 10).iter().all(|answer| !answer.duplicate));
+    }
+    close(log);
+    let db = place.raw("a");
+    assert_eq!(used_keys(&db), 200);
+    assert!(db.scan_prefix([0x0d]).count() <= 4, "the buckets of old keys are gone");
 }
 
 /// The last event before a checkpoint is the last one in a row of the index.
@@ -526,4 +673,26 @@ fn time_and_identity_come_from_the_clock() {
     assert!(second.uuid > first.uuid);
     let (seconds, nanos) = second.uuid.get_timestamp().unwrap().to_unix();
     assert_eq!(seconds * 1_000 + u64::from(nanos) / 1_000_000, second.time.as_micros() / 1_000);
+}
+
+/// A segment that grew after its row was written, and is full now, is never written to again: its row has to be all the same.
+#[test]
+fn a_segment_that_was_full_when_the_process_was_killed_is_whole_after_the_next_start() {
+    let place = Place::new();
+    let options = SledOptions { segment_bytes: 4_096, ..place.options("a") };
+    let log = place.open(options.clone()).unwrap();
+    append(&log, vec![event("small", "")]);
+    close(log);
+    let log = place.open(options.clone()).unwrap();
+    append(&log, vec![event("large", &"x".repeat(60_000))]);
+    place.copy("a", "b");
+    let options = SledOptions { directory: place.path("b"), ..options };
+    for events in 3..5 {
+        let log = place.open(options.clone()).unwrap();
+        append(&log, vec![event("small", "")]);
+        assert_eq!(everything(&log).len(), events);
+        log.verify().unwrap();
+        close(log);
+    }
+    assert_eq!(everything(&place.open(options).unwrap()).len(), 4);
 }
