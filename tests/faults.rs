@@ -15,6 +15,7 @@ use crate::harness::history::put;
 use crate::harness::ledger::Ledger;
 use crate::harness::stream::{Publisher, Stream, sequence};
 use crate::harness::{Broker, Connection, PATIENCE, Request};
+use crate::upgrade;
 
 const TOPICS: [&str; 4] = ["trimmed", "compacted", "purged", "both"];
 /// Longest that one round may wait for its crash.
@@ -100,24 +101,27 @@ impl Known {
         let deadline = Instant::now() + ROUND_MAX;
         for round in 0.. {
             assert!(Instant::now() < deadline, "no crash within {ROUND_MAX:?}");
-            for _ in 0..5 {
-                self.publish(port)?;
-            }
-            let few = [30, 5, 60, 0][round % 4];
-            for (pattern, policy) in [
-                ("trimmed", json!({ "max_events": few })),
-                ("compacted", json!({ "compact": "key" })),
-                ("both", json!({ "compact": "key", "max_events": few })),
-            ] {
-                let (status, _) = ask(port, &put(pattern, "", policy.to_string()))?;
-                assert_eq!(status, 200);
-            }
-            self.purge(port, "purged")?;
-            for topic in TOPICS {
-                self.read(port, topic)?;
-            }
+            self.round(port, round)?;
         }
         Ok(())
+    }
+
+    /// One round of that work.
+    fn round(&mut self, port: u16, round: usize) -> Result<(), Crashed> {
+        for _ in 0..5 {
+            self.publish(port)?;
+        }
+        let few = [30, 5, 60, 0][round % 4];
+        for (pattern, policy) in [
+            ("trimmed", json!({ "max_events": few })),
+            ("compacted", json!({ "compact": "key" })),
+            ("both", json!({ "compact": "key", "max_events": few })),
+        ] {
+            let (status, _) = ask(port, &put(pattern, "", policy.to_string()))?;
+            assert_eq!(status, 200);
+        }
+        self.purge(port, "purged")?;
+        TOPICS.iter().try_for_each(|topic| self.read(port, topic))
     }
 }
 
@@ -134,6 +138,13 @@ fn read_on(broker: &Broker, ledger: &mut Ledger, known: &Known) {
     ledger.check(&followed.map(|(place, topic)| (*place, topic.clone())).collect());
 }
 
+/// Starts a broker that crashes at the nth of these calls; whether it came to answer before.
+fn restart_to_crash(broker: &mut Broker, calls: &str, moment: usize) -> bool {
+    let trace = format!("trace={calls}");
+    let injection = format!("inject={calls}:signal=SIGKILL:when={moment}");
+    broker.restart_under(&["strace", "-D", "-f", "-q", "-o", "/dev/null", "-e", &trace, "-e", &injection])
+}
+
 /// Goes through crashes at the nth of these calls, for every n that is given.
 fn crash_at(calls: &str, moments: impl Iterator<Item = usize>) {
     let _turn = heavy::turn();
@@ -143,21 +154,8 @@ fn crash_at(calls: &str, moments: impl Iterator<Item = usize>) {
     let (mut rounds, mut late) = (0, 0);
     broker.kill();
     for moment in moments {
-        let injection = format!("inject={calls}:signal=SIGKILL:when={moment}");
-        let wrapper = [
-            "strace",
-            "-D",
-            "-f",
-            "-q",
-            "-o",
-            "/dev/null",
-            "-e",
-            &format!("trace={calls}"),
-            "-e",
-            &injection,
-        ];
         rounds += 1;
-        if broker.restart_under(&wrapper) {
+        if restart_to_crash(&mut broker, calls, moment) {
             late += 1;
             assert!(known.work(broker.port()).is_err());
             heavy::eventually("the crash is complete", PATIENCE, || !broker.is_running());
@@ -191,4 +189,55 @@ fn what_was_removed_never_comes_back_wherever_a_write_is_cut() {
 #[test]
 fn what_was_removed_never_comes_back_wherever_a_barrier_is_cut() {
     crash_at("fdatasync,fsync", (2..80).step_by(3));
+}
+
+/// The index is made anew at a start that does not find its checkpoint, as at the first one after the format changed. What was
+/// removed is in no event, so nothing of it may get lost on the way.
+#[test]
+fn an_index_that_is_made_anew_is_whole_wherever_that_is_cut() {
+    let _turn = heavy::turn();
+    let mut broker = Broker::with(&["--set", "retention_interval=10ms"]);
+    let mut known = Known::default();
+    // So much that the new index is written down several times on the way.
+    for n in 0..30 {
+        let event =
+            json!({ "topic": "large", "data": format!("{n} {}", "x".repeat(60_000)) }).to_string() + "\n";
+        assert_eq!(broker.post_batch(&event.repeat(20)).0, 200);
+    }
+    let keyed = |n: usize| {
+        let request =
+            Request::new("POST", "/v1/topics/purged/events").header("Idempotency-Key", &format!("key-{n}"));
+        request.body(format!("{n}"))
+    };
+    let answer = |broker: &Broker, n: usize| broker.send(&keyed(n)).json();
+    let sequences: Vec<Value> = (0..200).map(|n| answer(&broker, n)["sequence"].clone()).collect();
+    for round in 0..4 {
+        assert!(known.round(broker.port(), round).is_ok());
+    }
+    let counts = broker.json("/v1/topics")["topics"].clone();
+    assert!(broker.terminate().success());
+    let mut early = 0;
+    for moment in 1..28 {
+        let db = upgrade::engine(&broker.data());
+        db.remove([0, 2]).unwrap();
+        db.flush().unwrap();
+        drop(db);
+        if restart_to_crash(&mut broker, "fdatasync,fsync", moment) {
+            broker.kill();
+        } else {
+            early += 1;
+        }
+        broker.restart();
+        for topic in TOPICS {
+            assert!(known.read(broker.port(), topic).is_ok());
+        }
+        assert_eq!(broker.json("/v1/topics")["topics"], counts, "after a crash at barrier {moment}");
+        for n in (0..200).step_by(13) {
+            let again = answer(&broker, n);
+            assert_eq!((&again["duplicate"], &again["sequence"]), (&json!(true), &sequences[n]));
+        }
+        assert!(broker.terminate().success());
+        broker.verify();
+    }
+    assert!(early > 15, "only {early} crashes came before the index was made");
 }

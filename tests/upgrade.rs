@@ -30,7 +30,7 @@ fn store(data: &Path) -> PathBuf {
 
 /// The store as the engine alone opens it, while no broker runs. It insists on the segments that the store was made with,
 /// which `conf` names.
-fn engine(data: &Path) -> sled::Db {
+pub(crate) fn engine(data: &Path) -> sled::Db {
     let directory = store(data);
     let conf = fs::read(directory.join("conf")).unwrap();
     let conf = String::from_utf8_lossy(&conf);

@@ -68,8 +68,11 @@ impl Recovery<'_> {
         let catalog = match self.projections().map_err(open_error)? {
             Ok(catalog) if !Store::rebuild_is_asked_for(data) => {
                 refuse_shorter(testimony, &epochs, found.unwrap_or_default().max(catalog.head))?;
-                // What was removed is in the store only, so one that is older than the events will not do either.
-                refuse_shorter(testimony, &epochs, catalog.head)?;
+                // What was removed is in the store only, so one that is older than the events will not do either. Before the
+                // first checkpoint nothing was removed.
+                if catalog.indexed_through() > Position::ORIGIN {
+                    refuse_shorter(testimony, &epochs, catalog.head)?;
+                }
                 catalog
             }
             Ok(_) => self.rebuild("it was found damaged before", data)?,
@@ -188,7 +191,8 @@ impl Recovery<'_> {
     /// Throws the projections away and makes them from all chunks.
     fn rebuild(&mut self, why: &str, data: &Path) -> Result<Catalog, OpenError> {
         tracing::warn!(why, "the index cannot be used; it is made anew from all events");
-        // The checkpoint goes first: a crash in between ends here again.
+        // However far this comes, the next start begins it again, until it was done wholly.
+        Store::mark_rebuild(data).map_err(|error| OpenError::io("leave a mark in", data, error))?;
         let mut writes = Writes::default();
         writes.remove(&keys::CHECKPOINT);
         self.store.write(writes).map_err(open_error)?;

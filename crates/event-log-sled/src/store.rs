@@ -104,7 +104,7 @@ impl Store {
         let prepared = guarded("prepared", || prepare(&db, data, witnessed));
         prepared.map_err(OpenError::Damaged)??;
         let rows = guarded("read", || segment_rows(&db)).map_err(OpenError::Damaged)??;
-        let segments = recover::open(data, rows, options.segment_bytes)?;
+        let segments = recover::open(data, rows, options.segment_bytes, witnessed)?;
         let scratch = guarded("opened", || db.open_tree("scratch")).map_err(OpenError::Damaged)?;
         let scratch = scratch.map_err(engine_open)?;
         let store = Store { db, scratch, directory, blobs_changed: Mutex::new(None), segments };
@@ -330,9 +330,14 @@ impl Store {
         self.db.range(all).map(|row| postings(row.map_err(engine)?))
     }
 
-    /// Lets the next start make all projections anew.
+    /// Lets every start make all projections anew, until that is done.
+    pub(crate) fn mark_rebuild(data: &Path) -> io::Result<()> {
+        std::fs::write(rebuild_marker(data), b"").and_then(|()| directory::sync(data))
+    }
+
+    /// Lets the next start make all projections anew, if that can be written down.
     pub(crate) fn ask_for_rebuild(data: &Path) {
-        if let Err(error) = std::fs::write(rebuild_marker(data), b"").and_then(|()| directory::sync(data)) {
+        if let Err(error) = Self::mark_rebuild(data) {
             tracing::error!(%error, "could not leave a mark that the index is to be rebuilt");
         }
     }
