@@ -199,6 +199,28 @@ fn a_hole_in_the_last_commit_is_cut_off_and_one_before_it_is_damage() {
     }
 }
 
+/// The witness says how far the log was durable: up to there nothing can be torn.
+#[test]
+fn what_is_wrong_before_the_witness_is_damage_even_at_the_end() {
+    let place = Place::new();
+    let log = place.log("a");
+    fill(&log, "x", 10);
+    close(log);
+    let db = place.raw("a");
+    db.remove([&[0x0b][..], &1u64.to_be_bytes()].concat()).unwrap().expect("the row of the segment");
+    db.flush().unwrap();
+    drop(db);
+    place.copy("a", "whole");
+    assert_eq!(everything(&place.log("whole")).len(), 40, "a segment without a row is read");
+    let length = place.length("a");
+    zero(&place.events("a"), length - 70);
+    for _ in 0..2 {
+        let refused = place.open(place.options("a")).map(drop).unwrap_err();
+        assert!(matches!(&refused, OpenError::Damaged(what) if what.contains("events/")), "{refused:?}");
+        assert_eq!(place.length("a"), length, "nothing was cut off");
+    }
+}
+
 fn zero(path: &Path, at: u64) {
     File::options().write(true).open(path).unwrap().write_all_at(&[0; 64], at).unwrap();
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use event_log::{Position, ReadError};
 use parking_lot::Mutex;
 
-use crate::chunk::{HEADER_BYTES, Header};
+use crate::chunk::{Chunk, HEADER_BYTES, Header};
 use crate::segments::Segments;
 use crate::segments::segment::{self, Extent, Segment};
 use crate::segments::walk::FileWalk;
@@ -27,7 +27,14 @@ use crate::{OpenError, directory};
 pub(crate) const FOLDER: &str = "events";
 
 /// Opens the segments that the rows of the store name, and those that are newer.
-pub(crate) fn open(data: &Path, rows: Vec<Segment>, segment_bytes: u64) -> Result<Segments, OpenError> {
+///
+/// `witnessed` is a place that was durable: whatever is wrong up to there is damage.
+pub(crate) fn open(
+    data: &Path,
+    rows: Vec<Segment>,
+    segment_bytes: u64,
+    witnessed: Option<Position>,
+) -> Result<Segments, OpenError> {
     let folder = data.join(FOLDER);
     let io_error = |error| OpenError::io("open the files of events in", &folder, error);
     if !folder.is_dir() {
@@ -54,7 +61,7 @@ pub(crate) fn open(data: &Path, rows: Vec<Segment>, segment_bytes: u64) -> Resul
     for path in left_over {
         std::fs::remove_file(&path).map_err(|error| OpenError::io("remove", &path, error))?;
     }
-    let newest = mend_ends(&folder, &all, named_through)?;
+    let newest = mend_ends(&folder, &all, named_through, witnessed.unwrap_or_default())?;
     directory::sync(&folder).map_err(io_error)?;
     Ok(Segments {
         folder,
@@ -109,14 +116,15 @@ fn mend_ends(
     folder: &Path,
     all: &BTreeMap<Position, Arc<Segment>>,
     named_through: Position,
+    witnessed: Position,
 ) -> Result<Option<(Arc<Segment>, File)>, OpenError> {
     let Some((_, last)) = all.last_key_value() else { return Ok(None) };
     for (first, segment) in
         all.range(grown_from(all, named_through)..).filter(|(_, segment)| segment.generation == 0)
     {
-        mend(folder, segment, *first == last.first)?;
+        mend(folder, segment, (*first == last.first).then_some(witnessed))?;
     }
-    if last.packed || last.bytes() == 0 && last.generation > 0 {
+    if last.packed {
         return Ok(None);
     }
     let path = last.path(folder);
@@ -130,16 +138,18 @@ fn grown_from(all: &BTreeMap<Position, Arc<Segment>>, named_through: Position) -
     all.range(..=named_through).next_back().map_or(Position::ORIGIN, |(first, _)| *first)
 }
 
-fn mend(folder: &Path, segment: &Arc<Segment>, is_last: bool) -> Result<(), OpenError> {
+/// `may_end_after` is for the newest file: a commit that comes after this place may be torn.
+fn mend(folder: &Path, segment: &Arc<Segment>, may_end_after: Option<Position>) -> Result<(), OpenError> {
     let path = segment.path(folder);
     let io_error = |error| OpenError::io("read", &path, error);
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error)?;
     let length = file.metadata().map_err(io_error)?.len();
     let file = Arc::new(file);
     let known = segment.extent.read().clone();
-    let (extent, torn) = read_on(segment, &file, known, length);
+    let (extent, torn) = read_on(segment, &file, known, length).map_err(open_error)?;
     if let Some(what) = torn {
-        if !is_last || begins_commit_behind(&file, &extent, length).map_err(io_error)? {
+        let may_be_torn = may_end_after.is_some_and(|place| place <= extent.through);
+        if !may_be_torn || begins_commit_behind(&file, &extent, length).map_err(io_error)? {
             return Err(OpenError::Damaged(what));
         }
         tracing::warn!(what, "the last commit was cut off before it was answered; it is left out");
@@ -154,14 +164,20 @@ fn mend(folder: &Path, segment: &Arc<Segment>, is_last: bool) -> Result<(), Open
 }
 
 /// Goes on behind what is known, as far as whole commits go, and says what is wrong behind them.
-fn read_on(segment: &Arc<Segment>, file: &Arc<File>, known: Extent, length: u64) -> (Extent, Option<String>) {
+fn read_on(
+    segment: &Arc<Segment>,
+    file: &Arc<File>,
+    known: Extent,
+    length: u64,
+) -> Result<(Extent, Option<String>), ReadError> {
     let mut walk = FileWalk::new(Arc::clone(segment), Arc::clone(file), known.bytes, length);
     let (mut whole, mut extent) = (known.clone(), known);
     loop {
         match next(&mut walk, &extent) {
-            Ok(None) if whole.bytes == extent.bytes => return (whole, None),
-            Ok(None) => return (whole, Some("a commit lacks its last chunks".to_owned())),
-            Err(error) => return (whole, Some(error.to_string())),
+            Ok(None) if whole.bytes == extent.bytes => return Ok((whole, None)),
+            Ok(None) => return Ok((whole, Some("a commit lacks its last chunks".to_owned()))),
+            Err(Wrong::Torn(what)) => return Ok((whole, Some(what))),
+            Err(Wrong::Other(error)) => return Err(error),
             Ok(Some((header, last))) => {
                 extent.add(header.first, header.chunk_bytes() as u64);
                 extent.through = last;
@@ -173,14 +189,36 @@ fn read_on(segment: &Arc<Segment>, file: &Arc<File>, known: Extent, length: u64)
     }
 }
 
+/// What is wrong with a chunk.
+enum Wrong {
+    /// It is not what was written, as a write that was cut off leaves it.
+    Torn(String),
+    /// It is what was written, and cannot be used; or it cannot be read now.
+    Other(ReadError),
+}
+
+impl From<ReadError> for Wrong {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged(what) => Wrong::Torn(what),
+            other => Wrong::Other(other),
+        }
+    }
+}
+
 /// The next chunk, read and checked: its header, and its last place.
-fn next(walk: &mut FileWalk, extent: &Extent) -> Result<Option<(Header, Position)>, ReadError> {
+fn next(walk: &mut FileWalk, extent: &Extent) -> Result<Option<(Header, Position)>, Wrong> {
     let Some(header) = walk.header()? else { return Ok(None) };
     let chunk = walk.take(header)?;
+    // From here on the checksum says that it is what was written.
+    last_place(&chunk, extent).map(|last| Some((header, last))).map_err(Wrong::Other)
+}
+
+fn last_place(chunk: &Chunk, extent: &Extent) -> Result<Position, ReadError> {
     let last = chunk.last()?.filter(|_| chunk.first() > extent.through);
     let last =
         last.ok_or_else(|| ReadError::Damaged(format!("the chunk at {} is out of order", chunk.first())))?;
-    Ok(Some((header, last)))
+    Ok(last)
 }
 
 /// Whether a whole chunk that begins a commit lies behind the torn place.
@@ -201,6 +239,13 @@ fn begins_commit(bytes: &bytes::Bytes, extent: &Extent) -> bool {
         .filter(|header| header.chunk_bytes() <= bytes.len())
         .is_some_and(|header| {
             let chunk = bytes.slice(..header.chunk_bytes());
-            crate::chunk::Chunk::read(header, chunk, 0).is_ok()
+            Chunk::read(header, chunk, 0).is_ok_and(|chunk| matches!(chunk.last(), Ok(Some(_))))
         })
+}
+
+fn open_error(error: ReadError) -> OpenError {
+    match error {
+        ReadError::Damaged(what) => OpenError::Damaged(what),
+        other => OpenError::Engine(other.into()),
+    }
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The index has an entry for the first chunk, and for each that begins far enough behind the one before: the distance of
-//! its place and that of its offset, as LEB128. A segment of no bytes has no file: all that it held is gone.
+//! its place and that of its offset, as LEB128. Of a segment of no bytes nothing is left.
 
 use std::path::{Path, PathBuf};
 
