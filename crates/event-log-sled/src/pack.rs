@@ -3,7 +3,7 @@
 //!
 //! Nobody who reads can tell: what is left out was removed before. The new file is whole and durable before one batch puts it
 //! in the place of the old ones, and takes with the dead records their places in the list of the dead and in the index.
-//! It never touches what is not in the index yet, so the log always ends in the record of its head.
+//! It never touches the segment that grows, nor what is not in the index yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub(crate) fn plan(
 struct Packing<'a> {
     shared: &'a Shared,
     store: &'a Store,
+    /// Up to where each topic was trimmed, as of before any dead place was looked up: what is gone by then is gone by this.
+    trimmed: Vec<Position>,
     dead: DeadPlaces<'a>,
     draft: Draft,
     writer: ChunkWriter,
@@ -75,9 +77,11 @@ struct Dropped {
 
 impl<'a> Packing<'a> {
     fn new(shared: &'a Shared, store: &'a Store, old: &[Arc<Segment>]) -> Self {
+        let trimmed = shared.view().catalog.topics.since(0).map(|(_, row)| row.removed_through).collect();
         Packing {
             shared,
             store,
+            trimmed,
             dead: DeadPlaces::new(shared, store),
             draft: Draft::new(&store.segments, old),
             writer: ChunkWriter::packing(),
@@ -100,14 +104,12 @@ impl<'a> Packing<'a> {
     /// Whether a record's event was removed.
     fn judge(&mut self, record: &Record<'_>) -> Result<Option<Dropped>, ReadError> {
         let position = record.position();
-        let (topic, removed_through) = {
-            let topics = &self.shared.view().catalog.topics;
-            let number = std::str::from_utf8(record.topic()).ok().and_then(|name| topics.number(name));
-            let number = number.ok_or_else(|| {
-                index_damaged(format!("the event at {position} is of a topic that is not in it"))
-            })?;
-            (number, topics.row(number).removed_through)
-        };
+        let name = std::str::from_utf8(record.topic()).ok();
+        let topic = name.and_then(|name| self.shared.view().catalog.topics.number(name));
+        let topic = topic.ok_or_else(|| {
+            index_damaged(format!("the event at {position} is of a topic that is not in it"))
+        })?;
+        let removed_through = self.trimmed.get(topic as usize).copied().unwrap_or_default();
         let is_dead = self.dead.has(position)?;
         let weight = record.weight() as u64;
         let is_gone = is_dead || position <= removed_through;
@@ -119,38 +121,18 @@ impl<'a> Packing<'a> {
         self.draft.add(&chunks).map_err(|error| ReadError::Engine(error.into()))
     }
 
-    fn finish(mut self, old: &[Arc<Segment>], through: Position) -> Result<PackPlan, ReadError> {
+    fn finish(self, old: &[Arc<Segment>], through: Position) -> Result<PackPlan, ReadError> {
         let mut rows = Vec::new();
-        let dead = self.put_dead(&mut rows)?;
         let topics = self.put_postings(&mut rows)?;
         let mut losses: BTreeMap<BlockNumber, PackLoss> = BTreeMap::new();
         for dropped in &self.dropped {
             let loss = losses.entry(blocks::number_of(dropped.position)).or_default();
             loss.events += 1;
             loss.bytes += dropped.weight;
-            loss.dead += u32::from(dropped.is_dead);
+            loss.dead.extend(dropped.is_dead.then(|| blocks::offset_in(dropped.position)));
         }
         let new = self.draft.finish(through).map_err(|error| ReadError::Engine(error.into()))?;
-        Ok(PackPlan { losses, dead, topics, rows, old: old.to_vec(), new })
-    }
-
-    /// Puts the lists of dead places, without those whose records go; returns how long each was.
-    fn put_dead(&mut self, rows: &mut Vec<RowChange>) -> Result<BTreeMap<BlockNumber, usize>, ReadError> {
-        let mut gone: BTreeMap<BlockNumber, BTreeSet<u16>> = BTreeMap::new();
-        for dropped in self.dropped.iter().filter(|dropped| dropped.is_dead) {
-            let offsets = gone.entry(blocks::number_of(dropped.position)).or_default();
-            offsets.insert(blocks::offset_in(dropped.position));
-        }
-        let mut lengths = BTreeMap::new();
-        for (number, gone) in gone {
-            let listed = self.dead.of(number)?;
-            lengths.insert(number, listed.len());
-            let left: Vec<u16> = listed.iter().filter(|offset| !gone.contains(offset)).copied().collect();
-            let key = keys::dead(number);
-            let value = (!left.is_empty()).then(|| rows::seal(&key, &rows::encode_dead(&left)));
-            rows.push((key.to_vec(), value));
-        }
-        Ok(lengths)
+        Ok(PackPlan { losses, topics, rows, old: old.to_vec(), new })
     }
 
     /// Puts the rows of the index, without the dead places whose records go; returns up to where each topic was trimmed before
@@ -162,7 +144,7 @@ impl<'a> Packing<'a> {
         }
         let mut trimmed = BTreeMap::new();
         for (topic, mut places) in gone {
-            trimmed.insert(topic, self.shared.view().catalog.topics.row(topic).removed_through);
+            trimmed.insert(topic, self.trimmed.get(topic as usize).copied().unwrap_or_default());
             while let Some(last) = places.last().copied() {
                 let row = self.store.postings_row(topic, last)?;
                 places.remove(&last);

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use event_log::{Position, ReadError, Removals};
 use tokio::sync::oneshot;
 
-use crate::Queue;
 use crate::pack;
 use crate::packer::runs::{Run, Runs, Share};
 use crate::segments::segment::Segment;
@@ -21,6 +20,7 @@ use crate::shared::Shared;
 use crate::steps::hand_over;
 use crate::store::{Store, panic_text};
 use crate::writer::Request;
+use crate::{Queue, blocks};
 
 mod runs;
 
@@ -89,7 +89,7 @@ enum Haste {
     None,
     /// It holds much more.
     Some,
-    /// And most of that are records of removed events.
+    /// Records of removed events pile up.
     Much,
 }
 
@@ -99,7 +99,7 @@ impl Haste {
         match self {
             Haste::None => 50,
             Haste::Some => 25,
-            Haste::Much => 33,
+            Haste::Much => 10,
         }
     }
 
@@ -157,9 +157,10 @@ impl Packer<'_> {
         let is_tight = self.shared.is_disk_tight(SPARE_BYTES);
         let catalog = &self.shared.view().catalog;
         let debris = catalog.blocks.dead_bytes();
+        // Before publishers are slowed down.
         let haste = match is_tight {
+            _ if debris > catalog.bytes / 4 + SPARE_BYTES => Haste::Much,
             false => Haste::None,
-            true if debris > catalog.bytes / 4 + SPARE_BYTES => Haste::Much,
             true => Haste::Some,
         };
         Seen { removals: catalog.removals, indexed_through: catalog.indexed_through(), haste }
@@ -168,12 +169,16 @@ impl Packer<'_> {
     /// Runs of neighbouring segments that are worth it, those with the most to give first.
     fn look(&self, haste: Haste, in_vain: &HashMap<Position, u64>) -> Result<Vec<Run>, ReadError> {
         let store = self.shared.store()?;
-        let growing = store.segments.growing();
         let mut runs = Runs::new(self.shared.segment_bytes());
-        for segments in store.segments.list().chunks(LOOKED_AT_ONCE) {
+        // In this order: what is listed and does not grow now will never grow again.
+        let all = store.segments.list();
+        let growing = store.segments.growing();
+        for segments in all.chunks(LOOKED_AT_ONCE) {
             let catalog = &self.shared.view().catalog;
             let is_whole = |segment: &&Arc<Segment>| {
-                growing != Some(segment.first) && segment.through() <= catalog.indexed_through()
+                // A block's row is that of the last checkpoint, so no block that has grown since is touched.
+                let last = blocks::last_of(blocks::number_of(segment.through()));
+                growing != Some(segment.first) && last <= catalog.indexed_through()
             };
             for segment in segments.iter().take_while(is_whole) {
                 runs.add(segment, Share::of(segment, &catalog.blocks), haste.least_dead());

@@ -4,18 +4,19 @@
 //! another plan may have come first. So a plan says what it was based on, and one whose ground has shifted is not taken:
 //! whoever made it makes it anew. Everything of a plan is in one batch, behind one barrier, and only then shown.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use event_log::{Position, Removed};
+use event_log::{Position, ReadError, Removed};
 
 use crate::blocks::{self, Block, BlockNumber};
+use crate::dead;
 use crate::keys::{self, TopicNumber};
 use crate::rows::{self, TopicRow};
 use crate::segments::Segments;
 use crate::segments::segment::Segment;
 use crate::shared::View;
-use crate::store::Writes;
+use crate::store::{Store, Writes};
 
 /// A row of the store, and its new value unless it is removed. Its value is sealed already.
 pub(crate) type RowChange = (Vec<u8>, Option<Vec<u8>>);
@@ -108,11 +109,9 @@ impl TopicPlan {
 pub(crate) struct PackPlan {
     /// What each block loses of its stored records.
     pub(crate) losses: BTreeMap<BlockNumber, PackLoss>,
-    /// How long each list of dead places was that has a row below.
-    pub(crate) dead: BTreeMap<BlockNumber, usize>,
     /// Up to where each topic was trimmed whose postings have a row below.
     pub(crate) topics: BTreeMap<TopicNumber, Position>,
-    /// Rows of postings, and of dead places.
+    /// Rows of postings.
     pub(crate) rows: Vec<RowChange>,
     pub(crate) old: Vec<Arc<Segment>>,
     pub(crate) new: Segment,
@@ -130,8 +129,8 @@ impl PackPlan {
 pub(crate) struct PackLoss {
     pub(crate) events: u32,
     pub(crate) bytes: u64,
-    /// So many of them are listed as dead.
-    pub(crate) dead: u32,
+    /// Those of them that are listed as dead.
+    pub(crate) dead: BTreeSet<u16>,
 }
 
 /// What one commit changes.
@@ -186,24 +185,37 @@ impl Changes {
     }
 
     /// Takes a plan, or gives it back because its ground has shifted. After those of topics. What was removed since it was made
-    /// does not matter: its records stay for the next time.
-    pub(crate) fn take_pack(&mut self, plan: PackPlan, view: &View) -> Result<(), Segment> {
-        let dead_hold =
-            plan.dead.iter().all(|(number, length)| self.block(*number, view).dead as usize == *length);
+    /// does not matter: its records stay for the next time. But rows of postings were removed by a trim.
+    pub(crate) fn take_pack(
+        &mut self,
+        plan: PackPlan,
+        view: &View,
+        store: &Store,
+    ) -> Result<Result<(), Segment>, ReadError> {
         let trimmed = |number: &TopicNumber| {
             self.topics.get(number).unwrap_or_else(|| view.catalog.topics.row(*number)).removed_through
         };
-        if !dead_hold || plan.topics.iter().any(|(number, through)| trimmed(number) != *through) {
-            return Err(plan.new);
+        let is_as_it_was = plan.old.last().is_some_and(|last| last.through() == plan.new.through());
+        if !is_as_it_was || plan.topics.iter().any(|(number, through)| trimmed(number) != *through) {
+            return Ok(Err(plan.new));
         }
         for (number, loss) in plan.losses {
             let mut block = self.block(number, view);
-            block.drop_records(loss.events, loss.bytes, loss.dead);
+            let dead = u32::try_from(loss.dead.len()).expect("a block has 1,024 places");
+            block.drop_records(loss.events, loss.bytes, dead);
             self.blocks.insert(number, block);
+            if !loss.dead.is_empty() {
+                let listed = match self.dead.remove(&number) {
+                    Some(listed) => listed,
+                    None => dead::read(store, number)?,
+                };
+                let left = listed.into_iter().filter(|offset| !loss.dead.contains(offset));
+                self.dead.insert(number, left.collect());
+            }
         }
         self.rows.extend(plan.rows);
         self.packs.push((plan.old, plan.new));
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn block(&self, number: BlockNumber, view: &View) -> Block {
@@ -250,7 +262,10 @@ impl Changes {
             blocks::put(*number, *block, writes);
         }
         for (number, offsets) in &self.dead {
-            writes.put_sealed(&keys::dead(*number), &rows::encode_dead(offsets));
+            match offsets.is_empty() {
+                true => writes.remove(&keys::dead(*number)),
+                false => writes.put_sealed(&keys::dead(*number), &rows::encode_dead(offsets)),
+            }
         }
         for (key, value) in &self.rows {
             match value {

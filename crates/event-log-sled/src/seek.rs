@@ -114,7 +114,7 @@ impl Read<'_> {
         after: Position,
         mut search: Search,
     ) -> Result<Sought, ReadError> {
-        // What lies behind the head is in the store before it is durable: it must not be looked at.
+        // What lies behind the head can be read a moment before it is shown: it must not be looked at.
         if after >= search.head {
             return Ok(search.found(None));
         }

@@ -39,7 +39,8 @@ pub(crate) struct Shared {
     last_tail: TailWatch,
     /// `None` once no more reads are taken.
     pub(crate) jobs: RwLock<Option<Sender<Job>>>,
-    /// Read by all who read chunks, written by whoever replaces them: one reads several rows, and they must fit together.
+    /// Read by all who read chunks, written by whoever replaces them: who reads the index and then the
+    /// segments must find what it named.
     packing: RwLock<()>,
     failure: watch::Sender<Option<String>>,
     closed: watch::Sender<bool>,
@@ -155,8 +156,8 @@ impl Shared {
         catalog.blocks.dead_bytes() > catalog.bytes / 4 + limits::DEBRIS_BYTES_MAX
     }
 
-    /// Whether so many bytes of events may be written without going below the floor of free space. What the engine
-    /// writes for them is up to three times as much.
+    /// Whether so many bytes of events may be written without going below the floor of free space. With their
+    /// index, and packed once, they take up to three times as much for a while.
     pub(crate) fn has_room(&self, bytes: usize) -> Result<(), AppendError> {
         let free =
             directory::free_bytes(&self.directory).map_err(|error| AppendError::Engine(error.into()))?;

@@ -1,7 +1,7 @@
 //! The one writer: a thread that makes the order.
 //!
-//! It takes one request, then all that are ready, judges them, and commits what is new as one batch with one barrier
-//! (group commit without a timer). Then, in this order: the view shows it, the tail moves, the answers leave. All
+//! It takes one request, then all that are ready, judges them, and commits what is new: the events with one write and one
+//! barrier, then what else changes, if anything does, in one batch with another (group commit without a timer). Then, in this order: the view shows it, the tail moves, the answers leave. All
 //! answers wait for the barrier, refusals too, because a refusal may name an event of the same commit.
 //!
 //! Any error or panic on the way is final: nothing is written any more, and all that waits is refused. What was being
@@ -35,6 +35,12 @@ use crate::witness::{Testimony, Witness};
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 type Answer = oneshot::Sender<Result<Receipt, AppendError>>;
+/// Plans, and who waits for what comes of them.
+type Remove = (Vec<TopicPlan>, oneshot::Sender<Removed>);
+type Pack = (Box<PackPlan>, oneshot::Sender<Option<Segment>>);
+/// Who waits, and for what.
+type RemoveDone = (oneshot::Sender<Removed>, Removed);
+type PackDone = (oneshot::Sender<Option<Segment>>, Option<Segment>);
 
 /// Something that waits for the writer.
 pub(crate) enum Request {
@@ -67,8 +73,8 @@ impl Request {
 #[derive(Default)]
 struct Gathered {
     appends: Vec<Append>,
-    removes: Vec<(Vec<TopicPlan>, oneshot::Sender<Removed>)>,
-    packs: Vec<(Box<PackPlan>, oneshot::Sender<Option<Segment>>)>,
+    removes: Vec<Remove>,
+    packs: Vec<Pack>,
     checkpoints: Vec<oneshot::Sender<()>>,
 }
 
@@ -193,7 +199,7 @@ impl Writer {
         let bytes = appends.iter().map(|append| append.weight).sum();
         let (stage, verdicts) = self.judge(store, appends, bytes)?;
         let mut changes = Changes::default();
-        let (removed, packed) = self.take_plans(&mut changes, removes, packs);
+        let (removed, packed) = self.take_plans(store, &mut changes, removes, packs)?;
         // If the write fails or panics, only the next start knows whether its events are in the log. So nobody is told
         // either way: these answers are never sent, not even by a drop, and their connections break with the process.
         let answers = ManuallyDrop::new((verdicts, removed));
@@ -212,14 +218,13 @@ impl Writer {
     }
 
     /// Takes the plans that still hold, and says what each comes to.
-    #[expect(clippy::type_complexity, reason = "two lists of answers with what they are answered")]
     fn take_plans(
         &self,
+        store: &Store,
         changes: &mut Changes,
-        removes: Vec<(Vec<TopicPlan>, oneshot::Sender<Removed>)>,
-        packs: Vec<(Box<PackPlan>, oneshot::Sender<Option<Segment>>)>,
-    ) -> (Vec<(oneshot::Sender<Removed>, Removed)>, Vec<(oneshot::Sender<Option<Segment>>, Option<Segment>)>)
-    {
+        removes: Vec<Remove>,
+        packs: Vec<Pack>,
+    ) -> Result<(Vec<RemoveDone>, Vec<PackDone>), ReadError> {
         let view = self.shared.view();
         let removed = removes.into_iter().map(|(plans, answer)| {
             let removed = plans.into_iter().fold(Removed::default(), |sum, plan| {
@@ -229,8 +234,11 @@ impl Writer {
             (answer, removed)
         });
         let removed = removed.collect();
-        let packed = packs.into_iter().map(|(plan, answer)| (answer, changes.take_pack(*plan, &view).err()));
-        (removed, packed.collect())
+        let packed = packs.into_iter().map(|(plan, answer)| {
+            let refused = changes.take_pack(*plan, &view, store)?.err();
+            Ok((answer, refused))
+        });
+        Ok((removed, packed.collect::<Result<_, ReadError>>()?))
     }
 
     /// Makes everything of a commit durable: the events in their file, then what else changes in one batch. Then shows it, and

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests stop where they cannot go on, as tests do")]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -118,9 +119,32 @@ impl Pair {
         copy_log(&self.options.directory, &data);
         block_on(self.engine.close());
         self.options.directory = data;
+        check_totals(&self.options.directory);
         self.engine = SledLog::open(self.options.clone(), Arc::<ManualClock>::clone(&self.clock)).unwrap();
         self.model = self.model.reopened();
     }
+}
+
+/// What was written down fits together, or else the next start would make it all anew.
+fn check_totals(data: &Path) {
+    let begun = Instant::now();
+    let db = loop {
+        let config = sled::Config::new().path(data.join("sled")).segment_size(1 << 20).flush_every_ms(None);
+        match config.open() {
+            Ok(db) => break db,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+        }
+    };
+    let number = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+    if data.join("rebuild-index").exists() {
+        return;
+    }
+    let Some(checkpoint) = db.get([0u8, 2]).unwrap() else { return };
+    // Behind the header of five bytes: place, time, events, bytes; and of a block: stored, live, dead, both weights.
+    let blocks = db.scan_prefix([8u8]).values().map(Result::unwrap);
+    let live: (u64, u64) =
+        blocks.fold((0, 0), |sum, block| (sum.0 + number(&block[9..13]), sum.1 + number(&block[25..33])));
+    assert_eq!(live, (number(&checkpoint[21..29]), number(&checkpoint[29..37])));
 }
 
 fn contents(events: &[Arc<Event>]) -> Vec<Event> {
