@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod demo;
 mod engine;
+mod open_files;
 mod progress;
 mod serve;
 mod telemetry;

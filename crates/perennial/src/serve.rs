@@ -15,14 +15,13 @@ use anyhow::{Context, anyhow, bail};
 use broker::Broker;
 use broker_http::Options;
 use event_log::SystemClock;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::ServeArgs;
 use crate::config::{self, Config};
 use crate::engine::{self, Engine};
-use crate::{demo, telemetry};
+use crate::{demo, open_files, telemetry};
 
 /// From the first signal to the end of the process, at most.
 const STOP_DEADLINE: Duration = Duration::from_millis(9_500);
@@ -35,7 +34,9 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = Config::load(args, config::environment()?.into_iter())?;
     telemetry::start(&config)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    raise_open_files_limit();
+    if let Err(error) = open_files::raise_limit() {
+        tracing::warn!(%error, "the limit of open files cannot be raised; connections may be refused");
+    }
     let listener = bind(&config.listen)?;
     let engine = engine::open(&config, args.restored)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -169,14 +170,6 @@ fn bind_patiently(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
             }
             done => return done,
         }
-    }
-}
-
-/// A connection is an open file; the soft limit is often 1,024.
-fn raise_open_files_limit() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::warn!(%error, ?current, "the limit of open files cannot be raised; connections may be refused");
     }
 }
 
