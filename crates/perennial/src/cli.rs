@@ -8,12 +8,17 @@ use crate::config::KEYS;
 
 mod administration;
 mod archive;
+mod bench;
 
 pub(crate) use administration::{
     Limits, PolicyArgs, PolicyCommand, PolicyDeleteArgs, PolicyGetArgs, PolicyListArgs, PolicySetArgs,
     PurgeArgs,
 };
 pub(crate) use archive::{BackupArgs, ExportArgs, ImportArgs, VerifyArgs};
+pub(crate) use bench::{
+    BenchArgs, BenchCommand, BenchFanoutArgs, BenchOptions, BenchPublishArgs, BenchReplayArgs,
+    BenchStormArgs, Rate,
+};
 
 /// Where a broker listens when nothing else is said.
 const URL_DEFAULT: &str = "http://127.0.0.1:8080";
@@ -43,6 +48,7 @@ pub(crate) enum Command {
     Import(ImportArgs),
     Backup(BackupArgs),
     Verify(VerifyArgs),
+    Bench(BenchArgs),
 }
 
 /// Run the broker.
@@ -207,6 +213,8 @@ mod tests {
             (&["import"], "| perennial import"),
             (&["backup"], "perennial serve --data ./backup"),
             (&["verify"], "perennial verify --data ./perennial-data"),
+            (&["bench"], "perennial bench replay --events 100000 --readers 4"),
+            (&["bench", "fanout"], "--rate saturated"),
         ] {
             let found = path.iter().try_fold(&mut command, |command, name| command.find_subcommand_mut(name));
             let help = found.unwrap().render_long_help().to_string();

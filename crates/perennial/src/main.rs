@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod bench;
 mod cli;
 mod client;
 mod config;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Import(args) => archive::import::run(&args),
         Command::Backup(args) => archive::backup::run(&args),
         Command::Verify(args) => archive::verify::run(&args),
+        Command::Bench(args) => bench::run(&args.command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,9 +10,9 @@ pub(crate) mod topics;
 pub(crate) mod batch;
 pub(crate) mod http;
 pub(crate) mod lines;
+pub(crate) mod sse;
 pub(crate) mod table;
 
 mod cursor;
 mod output;
 mod removal;
-mod sse;

@@ -29,13 +29,7 @@ pub(crate) fn run(args: &PublishArgs) -> anyhow::Result<()> {
 
 /// Refuses what no broker takes, before one is asked.
 fn check(args: &PublishArgs) -> Result<(), WrongUsage> {
-    let topic = Topic::parse(args.topic.as_str()).map_err(|invalid| WrongUsage(invalid.to_string()))?;
-    if topic.is_reserved() {
-        return Err(WrongUsage(format!(
-            "topic {:?} starts with $, which only the broker's own topics do; name another one",
-            topic.as_str()
-        )));
-    }
+    check_topic(&args.topic)?;
     flag("--type", args.event_type.as_deref(), EventType::parse_published)?;
     flag("--key", args.key.as_deref(), Key::parse)?;
     flag("--origin", args.origin.as_deref(), Origin::parse)?;
@@ -44,6 +38,18 @@ fn check(args: &PublishArgs) -> Result<(), WrongUsage> {
     // Judged with the longest number that a line can have, so that none is refused in the middle of an input.
     let longest = key.filter(|_| args.ndjson).map(|key| line_key(key, u64::MAX));
     flag("--idempotency-key with the number of a line", longest.as_deref(), IdempotencyKey::parse)
+}
+
+/// Refuses a topic that nobody can publish to.
+pub(crate) fn check_topic(topic: &str) -> Result<(), WrongUsage> {
+    let topic = Topic::parse(topic).map_err(|invalid| WrongUsage(invalid.to_string()))?;
+    match topic.is_reserved() {
+        true => Err(WrongUsage(format!(
+            "topic {:?} starts with $, which only the broker's own topics do; name another one",
+            topic.as_str()
+        ))),
+        false => Ok(()),
+    }
 }
 
 fn flag<'a, T>(
