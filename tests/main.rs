@@ -16,6 +16,8 @@ mod backup;
 mod barrier;
 /// Many events in: exact text, order, all or nothing.
 mod batch;
+/// The command `bench`: its figures, and that it finds out who is not exact.
+mod bench;
 /// The demo page in a real browser, over a crash.
 mod browser;
 /// Other people's clients, over cuts and a crash.
