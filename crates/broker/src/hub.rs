@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use event_log::limits::{RECENT_BYTES_MAX, RECENT_EVENTS_MAX, RECENT_PLACES_PER_PATTERN_MAX};
-use event_log::{Event, Filter, PageLimit, Pattern, Position};
+use event_log::{Cursor, Event, Filter, PageLimit, Pattern, Position, Removals};
 use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
@@ -65,6 +65,11 @@ struct State {
     routed: Position,
     /// Up to here events may have been removed.
     forgotten: Position,
+    /// All removals up to this one are forgotten here. A cursor that knows of a later one was told of what it took, and must
+    /// not be given any of that afterwards.
+    known: Removals,
+    /// Removals that the log may have carried out, and that are not forgotten here yet.
+    under_way: usize,
     routes: Routes,
     interests: Slab<Interest>,
     numbers: HashMap<Pattern, usize>,
@@ -89,12 +94,14 @@ struct Interest {
 }
 
 impl Hub {
-    pub(crate) fn new(head: Position) -> Self {
+    pub(crate) fn new(head: Position, removals: Removals) -> Self {
         let ring = Ring { events: VecDeque::new(), left: 0, bytes: 0 };
         let state = State {
             ring,
             routed: head,
             forgotten: Position::ORIGIN,
+            known: removals,
+            under_way: 0,
             routes: Routes::default(),
             interests: Slab::new(),
             numbers: HashMap::new(),
@@ -140,10 +147,21 @@ impl Hub {
         }
     }
 
-    /// Serves nothing up to this place any more: some of it was removed, so what is left of it is read from the log.
-    pub(crate) fn forget_through(&self, place: Position) {
+    /// The log is about to remove something.
+    pub(crate) fn begin_removal(&self) {
+        self.state.write().under_way += 1;
+    }
+
+    /// The log has removed something, or may have: nothing up to a place is served any more, what is left of it is read from
+    /// the log. `removals` is the newest one that the log knows of.
+    pub(crate) fn end_removal(&self, through: Position, removals: Removals) {
         let mut state = self.state.write();
-        state.forgotten = state.forgotten.max(place);
+        state.forgotten = state.forgotten.max(through);
+        state.under_way -= 1;
+        // Another one may be counted already whose events are still here.
+        if state.under_way == 0 {
+            state.known = state.known.max(removals);
+        }
     }
 
     /// Ends all who follow, and all who will.
@@ -246,8 +264,9 @@ impl Follow {
     }
 
     /// What came after a cursor, as far as this is remembered.
-    pub(crate) fn after(&self, cursor: Position, limit: PageLimit) -> Found {
+    pub(crate) fn after(&self, cursor: Cursor, limit: PageLimit) -> Found {
         let state = self.hub.state.read();
+        let Cursor { position: cursor, removals } = cursor;
         let mut numbers: Vec<u64> = Vec::new();
         for (interest, _) in &self.places {
             match state.interests[*interest].after(cursor, limit.events, &state) {
@@ -272,6 +291,7 @@ impl Follow {
         }
         match events.is_empty() {
             true => Found::CaughtUp(state.routed.max(cursor)),
+            false if removals > state.known => Found::Behind,
             false => Found::Events(events),
         }
     }

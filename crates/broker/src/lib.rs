@@ -77,7 +77,7 @@ impl Broker {
     pub fn start(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, options: Options) -> std::io::Result<Self> {
         let policies = Arc::new(PolicyTopic::new(Arc::clone(&log)));
         block_on(policies.current()).map_err(std::io::Error::other)?;
-        let hub = Arc::new(Hub::new(log.tail().head()));
+        let hub = Arc::new(Hub::new(log.tail().head(), log.removals()));
         let feeder = Feeder::start(Arc::clone(&log), Arc::clone(&hub))?;
         let remover = Remover::new(Arc::clone(&log), Arc::clone(&hub));
         let retention = Retention::start(Tools {

@@ -26,6 +26,7 @@ impl Remover {
 
     /// Takes one step; see [`EventLog::remove`]. Once it resolves nobody gets what was removed.
     pub(crate) async fn step(&self, removals: Vec<Removal>) -> Result<Removed, ReadError> {
+        self.hub.begin_removal();
         let mut forgetting = Forgetting { remover: self, through: None };
         let removed = self.log.remove(removals).await?;
         forgetting.through = Some(removed.through);
@@ -35,7 +36,11 @@ impl Remover {
 
 impl Drop for Forgetting<'_> {
     fn drop(&mut self) {
-        let through = self.through.unwrap_or_else(|| self.remover.log.tail().head());
-        self.remover.hub.forget_through(through);
+        let Remover { log, hub } = self.remover;
+        match self.through {
+            Some(through) => hub.end_removal(through, log.removals()),
+            // It may come yet, and takes nothing that is newer than this.
+            None => hub.end_removal(log.tail().head(), log.removals().next()),
+        }
     }
 }

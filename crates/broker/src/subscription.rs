@@ -129,7 +129,7 @@ impl Subscription {
             }
             // The order matters: first what is remembered, then whether anything was removed. What was trimmed before it
             // was routed is missing in the memory of recent events; the removal was counted before it was missed.
-            let found = self.follow.after(self.cursor.position, LIMIT);
+            let found = self.follow.after(self.cursor, LIMIT);
             let is_removed_from = self.log.removals() != self.cursor.removals;
             let step = match found {
                 // A read of the log judges the cursor by itself.
@@ -162,7 +162,7 @@ impl Subscription {
     /// stays: whether the reader missed something is judged by [`Subscription::next`].
     pub fn settle(&mut self) -> Cursor {
         if self.live
-            && let Found::CaughtUp(place) = self.follow.after(self.cursor.position, LIMIT)
+            && let Found::CaughtUp(place) = self.follow.after(self.cursor, LIMIT)
             && self.log.removals() == self.cursor.removals
         {
             self.cursor.position = place;
