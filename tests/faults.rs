@@ -202,7 +202,7 @@ fn an_index_that_is_made_anew_is_whole_wherever_that_is_cut() {
     for n in 0..30 {
         let event =
             json!({ "topic": "large", "data": format!("{n} {}", "x".repeat(60_000)) }).to_string() + "\n";
-        assert_eq!(broker.post_batch(&event.repeat(20)).0, 200);
+        assert_eq!(broker.post_batch(&event.repeat(20)).status, 201);
     }
     let keyed = |n: usize| {
         let request =

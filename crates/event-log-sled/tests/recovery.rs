@@ -199,6 +199,33 @@ fn a_hole_in_the_last_commit_is_cut_off_and_one_before_it_is_damage() {
     }
 }
 
+/// The first commit of a segment is torn like any other, also of a log that has a witness.
+#[test]
+fn a_segment_whose_first_commit_was_torn_is_empty_and_used_again() {
+    let place = Place::new();
+    let options = SledOptions { segment_bytes: 1, ..place.options("a") };
+    let log = place.open(options.clone()).unwrap();
+    fill(&log, "x", 30);
+    close(log);
+    let log = place.open(options.clone()).unwrap();
+    let durable = everything(&log);
+    append(&log, (0..50).map(|n| event("t1", &format!("torn {n}{}", "-".repeat(2_000)))).collect());
+    let length = place.length("a");
+    for (number, cut) in [0, 9, 40_000, length - 1].into_iter().enumerate() {
+        let name = number.to_string();
+        place.copy("a", &name);
+        File::options().write(true).open(place.events(&name)).unwrap().set_len(cut).unwrap();
+        let options = SledOptions { directory: place.path(&name), ..options.clone() };
+        for more in 0..2 {
+            let log = place.open(options.clone()).unwrap();
+            assert_eq!(everything(&log).len(), durable.len() + more, "cut to {cut}");
+            append(&log, vec![event("t1", "next")]);
+            log.verify().unwrap();
+            close(log);
+        }
+    }
+}
+
 /// The witness says how far the log was durable: up to there nothing can be torn.
 #[test]
 fn what_is_wrong_before_the_witness_is_damage_even_at_the_end() {

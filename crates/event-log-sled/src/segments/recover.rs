@@ -148,7 +148,8 @@ fn mend(folder: &Path, segment: &Arc<Segment>, may_end_after: Option<Position>) 
     let known = segment.extent.read().clone();
     let (extent, torn) = read_on(segment, &file, known, length).map_err(open_error)?;
     if let Some(what) = torn {
-        let may_be_torn = may_end_after.is_some_and(|place| place <= extent.through);
+        let whole_through = extent.through.max(segment.first.just_before());
+        let may_be_torn = may_end_after.is_some_and(|place| place <= whole_through);
         if !may_be_torn || begins_commit_behind(&file, &extent, length).map_err(io_error)? {
             return Err(OpenError::Damaged(what));
         }
