@@ -150,10 +150,10 @@ impl Shared {
         self.segment_bytes
     }
 
-    /// Whether bytes of removed events pile up faster than they are given back.
-    pub(crate) fn is_debris_high(&self) -> bool {
+    /// How many times as much as it may, in hundredths, the bytes of removed events that were not given back yet are.
+    pub(crate) fn debris(&self) -> u64 {
         let catalog = &self.view().catalog;
-        catalog.blocks.dead_bytes() > catalog.bytes / 4 + limits::DEBRIS_BYTES_MAX
+        catalog.blocks.dead_bytes() * 100 / (catalog.bytes / 4 + limits::DEBRIS_BYTES_MAX)
     }
 
     /// Whether so many bytes of events may be written without going below the floor of free space. With their

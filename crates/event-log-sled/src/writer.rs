@@ -32,7 +32,7 @@ use crate::store::{Store, Writes, panic_text};
 use crate::witness::{Testimony, Witness};
 
 /// The longest pause between two commits.
-const PAUSE_MAX: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 type Answer = oneshot::Sender<Result<Receipt, AppendError>>;
 /// Plans, and who waits for what comes of them.
@@ -159,12 +159,15 @@ impl Writer {
     }
 
     /// Where publishers fill the disk faster than policies can give it back, they are slowed down to a rate at which that
-    /// is caught up with: a bound that is not kept would help nobody. Upkeep goes on meanwhile.
+    /// is caught up with, the more the worse it is: a bound that is not kept would help nobody. Upkeep goes on meanwhile.
     fn slow_down(&mut self, store: &Store, bytes: usize) -> Result<(), ReadError> {
-        if bytes == 0 || !self.shared.is_debris_high() {
+        let debris = self.shared.debris();
+        if bytes == 0 || debris <= 100 {
             return Ok(());
         }
-        let pause = Duration::from_secs(bytes as u64) / limits::SLOWED_APPEND_BYTES_PER_SECOND;
+        let times = debris.min(10_000) as f64 / 100.0;
+        let seconds = bytes as f64 / f64::from(limits::SLOWED_APPEND_BYTES_PER_SECOND);
+        let pause = Duration::from_secs_f64(seconds * times * times);
         let end = Instant::now() + pause.min(PAUSE_MAX);
         while let Ok(request) = self.upkeep.recv_deadline(end) {
             let mut gathered = Gathered::default();
