@@ -1,4 +1,4 @@
-//! Crashes between the steps of a trim, a compaction and a purge.
+//! Crashes between the steps of a trim, a compaction, a purge, and a migration.
 //!
 //! The broker runs under strace, which kills it at the nth write to its files or at the nth barrier of a thread, while all
 //! kinds of removals are under way. Whatever was told or seen to be gone before the crash is gone after it; what is counted
@@ -6,6 +6,8 @@
 //! with what the ones before it left.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -202,11 +204,11 @@ fn an_index_that_is_made_anew_is_whole_wherever_that_is_cut() {
     for n in 0..30 {
         let event =
             json!({ "topic": "large", "data": format!("{n} {}", "x".repeat(60_000)) }).to_string() + "\n";
-        assert_eq!(broker.post_batch(&event.repeat(20)).status, 201);
+        assert_eq!(broker.post_batch(event.repeat(20)).status, 201);
     }
     let keyed = |n: usize| {
         let request =
-            Request::new("POST", "/v1/topics/purged/events").header("Idempotency-Key", &format!("key-{n}"));
+            Request::new("POST", "/v1/topics/purged/events").header("Idempotency-Key", format!("key-{n}"));
         request.body(format!("{n}"))
     };
     let answer = |broker: &Broker, n: usize| broker.send(&keyed(n)).json();
@@ -240,4 +242,57 @@ fn an_index_that_is_made_anew_is_whole_wherever_that_is_cut() {
         broker.verify();
     }
     assert!(early > 15, "only {early} crashes came before the index was made");
+}
+
+/// A store of an older format, with the rows that lie in `migrations/fixtures`.
+fn old_store(data: &Path, version: u32) {
+    let dump =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../migrations/fixtures/v{version:04}.dump"));
+    let unhex = |digits: &str| -> Vec<u8> {
+        let digit = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        (0..digits.len()).step_by(2).map(digit).collect()
+    };
+    let config = sled::Config::new().path(data.join("sled")).segment_size(16 << 20).flush_every_ms(None);
+    let db = config.open().unwrap();
+    for line in fs::read_to_string(dump).unwrap().lines().filter(|line| !line.starts_with('#')) {
+        let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+        db.insert(unhex(key), unhex(value)).unwrap();
+    }
+    db.flush().unwrap();
+}
+
+#[test]
+fn a_store_of_an_older_format_is_whole_wherever_its_migration_is_cut() {
+    let _turn = heavy::turn();
+    let mut broker = Broker::start();
+    let (mut rounds, mut early) = (0, 0);
+    assert!(broker.terminate().success());
+    for (version, moment) in [1, 2].into_iter().flat_map(|version| (1..24).map(move |n| (version, n))) {
+        fs::remove_dir_all(broker.data()).unwrap();
+        fs::create_dir(broker.data()).unwrap();
+        old_store(&broker.data(), version);
+        rounds += 1;
+        match restart_to_crash(&mut broker, "fdatasync,fsync", moment) {
+            true => broker.kill(),
+            false => early += 1,
+        }
+        broker.restart();
+        let read = broker.json("/v1/events?topic=**&from=earliest");
+        let field = |name: &str| -> Vec<&Value> {
+            read["events"].as_array().unwrap().iter().map(|event| &event[name]).collect()
+        };
+        let what = format!("version {version}, cut at barrier {moment}: {read}");
+        assert_eq!(field("topic"), ["stocks.ibm", "é.日本", "b", "b", "b"], "{what}");
+        let data = field("data");
+        assert_eq!(
+            (data[1], data[2], data[4]),
+            (&json!("\u{1F680}\r\n"), &json!(""), &json!("after the checkpoint")),
+            "{what}"
+        );
+        broker.check_counts();
+        assert!(broker.terminate().success());
+        broker.verify();
+    }
+    println!("{rounds} migrations, {early} of them cut before anything was answered");
+    assert!(early > rounds / 2, "only {early} of {rounds} were cut on the way");
 }
