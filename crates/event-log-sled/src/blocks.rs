@@ -1,7 +1,7 @@
 //! How much of each stretch of the log is still alive: 1,024 neighbouring places are a block.
 //!
 //! Removing is logical first: a trim moves a topic's mark, compaction lists dead places. The bytes of what was removed are
-//! given back later, block by block, and this is where one sees which blocks are worth it. It is a projection, a few
+//! given back later, segment by segment, and this is where one sees which are worth it. It is a projection, a few
 //! dozen bytes of memory for a thousand events.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -181,8 +181,7 @@ impl Used {
             }
         }
         while let Some(bucket) = self.buckets.pop_front_if(|bucket| bucket.last <= through) {
-            let parts = 0..u16::try_from(bucket.encode().len()).unwrap_or(u16::MAX);
-            parts.for_each(|part| writes.remove(&keys::bucket(bucket.first, part)));
+            (0..bucket.parts()).for_each(|part| writes.remove(&keys::bucket(bucket.first, part)));
         }
         Ok(())
     }

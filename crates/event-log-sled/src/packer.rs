@@ -131,7 +131,7 @@ impl Packer<'_> {
             let now = self.state();
             let found = match seen == Some(now) {
                 true => Vec::new(),
-                false => self.look(now.haste, &in_vain)?,
+                false => self.look(now.haste, &mut in_vain)?,
             };
             let mut changed = false;
             for Run { segments, dead_bytes, .. } in found {
@@ -167,12 +167,13 @@ impl Packer<'_> {
     }
 
     /// Runs of neighbouring segments that are worth it, those with the most to give first.
-    fn look(&self, haste: Haste, in_vain: &HashMap<Position, u64>) -> Result<Vec<Run>, ReadError> {
+    fn look(&self, haste: Haste, in_vain: &mut HashMap<Position, u64>) -> Result<Vec<Run>, ReadError> {
         let store = self.shared.store()?;
         let mut runs = Runs::new(self.shared.segment_bytes());
         // In this order: what is listed and does not grow now will never grow again.
         let all = store.segments.list();
         let growing = store.segments.growing();
+        in_vain.retain(|first, _| all.binary_search_by_key(first, |segment| segment.first).is_ok());
         for segments in all.chunks(LOOKED_AT_ONCE) {
             let catalog = &self.shared.view().catalog;
             let is_whole = |segment: &&Arc<Segment>| {

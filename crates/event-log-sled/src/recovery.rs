@@ -392,7 +392,7 @@ fn new_epoch(known: Option<&Epochs>) -> Epoch {
     }
 }
 
-fn open_error(error: ReadError) -> OpenError {
+pub(crate) fn open_error(error: ReadError) -> OpenError {
     match error {
         ReadError::Damaged(what) => OpenError::Damaged(what),
         ReadError::Engine(error) => OpenError::Engine(error),

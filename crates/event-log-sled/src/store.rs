@@ -245,7 +245,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes what nobody reads, as much as a segment of the file: sled looks whether it can make its file shorter only
+    /// Writes what nobody reads, as much as a segment of a new store's file (older ones have larger segments, and take several
+    /// turns for one): sled looks whether it can make its file shorter only
     /// when it has filled a segment.
     pub(crate) fn fill_segment(&self) -> Result<(), ReadError> {
         for number in 0..SEGMENT_BYTES / FILLER_BYTES {

@@ -1,7 +1,7 @@
 //! The witness: what the log held at its last checkpoint, in a small file of its own beside the store.
 //!
-//! sled can open a file that lost its end silently, without the last events, or empty. So the head is written down here
-//! too, after it was durable, and a store that ends before its witness is refused. There are two slots, written in turn,
+//! A file can lose its end, and sled can open one that did silently, without its last rows, or empty. So the head is written
+//! down here too, after it was durable, and a store that ends before its witness is refused. There are two slots, written in turn,
 //! each with a counter and a checksum: a write that is torn costs the older news only.
 
 use std::fs::{File, OpenOptions};

@@ -30,7 +30,8 @@ pub const IDEMPOTENCY_WINDOW_MICROS_DEFAULT: u64 = 24 * 3_600 * 1_000_000;
 
 /// Requests that may wait for the writer; one more is told to come back.
 pub const APPEND_QUEUE_REQUESTS_MAX: usize = 16_384;
-/// Bytes of events that may be appended in a second while bytes of removed events pile up on the disk.
+/// Bytes of events that may be appended in a second once [`DEBRIS_BYTES_MAX`] is passed; where it is passed so many times, a share of
+/// these by the square of that.
 pub const SLOWED_APPEND_BYTES_PER_SECOND: u32 = 24 * MIB as u32;
 /// Bytes of removed events that may wait to be given back, beside a quarter of what is kept, before appends are slowed down.
 pub const DEBRIS_BYTES_MAX: u64 = 48 * MIB as u64;

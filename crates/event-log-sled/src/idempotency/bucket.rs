@@ -67,6 +67,11 @@ impl Bucket {
         }
     }
 
+    /// How many rows it has.
+    pub(crate) fn parts(&self) -> u16 {
+        u16::try_from(self.prints.len().div_ceil(PART_ENTRIES_MAX)).unwrap_or(u16::MAX)
+    }
+
     /// The bodies of its rows.
     pub(crate) fn encode(&self) -> Vec<Vec<u8>> {
         let entries: Vec<(&u32, &u32)> = self.prints.iter().zip(&self.distances).collect();
@@ -121,6 +126,7 @@ mod tests {
         let strangers = (20_000..40_000).filter(|number| bucket.candidates(&hash(*number)).next().is_some());
         assert!(strangers.count() < 20);
         let mut read = Bucket::begin(bucket.first);
+        assert_eq!(bucket.encode().len(), usize::from(bucket.parts()));
         bucket.encode().iter().for_each(|part| read.add(part).unwrap());
         assert_eq!(read, bucket);
     }

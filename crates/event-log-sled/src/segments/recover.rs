@@ -11,13 +11,16 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use event_log::{Position, ReadError};
 use parking_lot::Mutex;
 
 use crate::chunk::{Chunk, HEADER_BYTES, Header};
+use crate::recovery::open_error;
 use crate::segments::Segments;
 use crate::segments::segment::{self, Extent, Segment};
 use crate::segments::walk::FileWalk;
@@ -217,23 +220,19 @@ fn next(walk: &mut FileWalk, extent: &Extent) -> Result<Option<(Header, Position
 
 fn last_place(chunk: &Chunk, extent: &Extent) -> Result<Position, ReadError> {
     let last = chunk.last()?.filter(|_| chunk.first() > extent.through);
-    let last =
-        last.ok_or_else(|| ReadError::Damaged(format!("the chunk at {} is out of order", chunk.first())))?;
-    Ok(last)
+    last.ok_or_else(|| ReadError::Damaged(format!("the chunk at {} is out of order", chunk.first())))
 }
 
 /// Whether a whole chunk that begins a commit lies behind the torn place.
 fn begins_commit_behind(file: &Arc<File>, extent: &Extent, length: u64) -> io::Result<bool> {
-    use std::os::unix::fs::FileExt;
-
     let mut rest = vec![0; usize::try_from(length - extent.bytes).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut rest, extent.bytes)?;
-    let rest = bytes::Bytes::from(rest);
+    let rest = Bytes::from(rest);
     Ok((1..rest.len().saturating_sub(HEADER_BYTES))
         .any(|offset| begins_commit(&rest.slice(offset..), extent)))
 }
 
-fn begins_commit(bytes: &bytes::Bytes, extent: &Extent) -> bool {
+fn begins_commit(bytes: &Bytes, extent: &Extent) -> bool {
     let header = bytes.first_chunk().and_then(|header| Header::decode(header).ok());
     header
         .filter(|header| header.begins_commit() && header.first > extent.through)
@@ -242,11 +241,4 @@ fn begins_commit(bytes: &bytes::Bytes, extent: &Extent) -> bool {
             let chunk = bytes.slice(..header.chunk_bytes());
             Chunk::read(header, chunk, 0).is_ok_and(|chunk| matches!(chunk.last(), Ok(Some(_))))
         })
-}
-
-fn open_error(error: ReadError) -> OpenError {
-    match error {
-        ReadError::Damaged(what) => OpenError::Damaged(what),
-        other => OpenError::Engine(other.into()),
-    }
 }

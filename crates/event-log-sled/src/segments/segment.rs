@@ -96,9 +96,14 @@ impl Segment {
         self.extent.read().through
     }
 
+    /// The name of its file; [`parse_name`] reads it.
+    pub(crate) fn name(&self) -> String {
+        format!("{:020}.{}", self.first.get(), self.generation)
+    }
+
     /// Its file.
     pub(crate) fn path(&self, folder: &Path) -> PathBuf {
-        folder.join(format!("{:020}.{}", self.first.get(), self.generation))
+        folder.join(self.name())
     }
 
     /// The body of its row.

@@ -89,7 +89,7 @@ impl FileWalk {
             let mut buffer = vec![0; length];
             self.file.read_exact_at(&mut buffer, self.offset).map_err(|error| match error.kind() {
                 std::io::ErrorKind::UnexpectedEof => self.damaged("its file is cut off"),
-                _ => ReadError::Engine(format!("{}: {error}", self.name()).into()),
+                _ => ReadError::Engine(format!("events/{}: {error}", self.segment.name()).into()),
             })?;
             (self.buffer, self.buffer_at) = (Bytes::from(buffer), self.offset);
         }
@@ -97,12 +97,12 @@ impl FileWalk {
         Ok(self.buffer.slice(start..start + count))
     }
 
-    fn name(&self) -> String {
-        format!("{:020}.{}", self.segment.first.get(), self.segment.generation)
-    }
-
     fn damaged(&self, what: &str) -> ReadError {
-        ReadError::Damaged(format!("the chunk at byte {} of events/{}: {what}", self.offset, self.name()))
+        ReadError::Damaged(format!(
+            "the chunk at byte {} of events/{}: {what}",
+            self.offset,
+            self.segment.name()
+        ))
     }
 
     fn placed(&self, error: ReadError) -> ReadError {
