@@ -4,104 +4,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_log::contract::{WINDOW, clock, event, everything, filter, keyed, read_all};
-use event_log::{
-    AppendError, Appended, Batch, Cursor, EventId, EventLog, ManualClock, NewEvent, PageLimit, Position, Seek,
-};
+use event_log::contract::{event, everything, filter, keyed, read_all};
+use event_log::{AppendError, Batch, Cursor, EventId, EventLog, NewEvent, PageLimit, Position, Seek};
 use event_log_sled::{OpenError, SledLog, SledOptions};
 use futures_executor::block_on;
 
 mod common;
 
-use common::copy_log;
-
-struct Place {
-    directory: tempfile::TempDir,
-    clock: Arc<ManualClock>,
-}
-
-impl Place {
-    fn new() -> Self {
-        Place { directory: tempfile::tempdir().unwrap(), clock: clock() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Without checkpoints, until it is closed.
-    fn options(&self, name: &str) -> SledOptions {
-        SledOptions {
-            idempotency_window: WINDOW,
-            free_disk_bytes_min: 0,
-            checkpoint_events: usize::MAX,
-            ..SledOptions::new(self.path(name))
-        }
-    }
-
-    fn open(&self, options: SledOptions) -> Result<SledLog, OpenError> {
-        SledLog::open(options, Arc::<ManualClock>::clone(&self.clock))
-    }
-
-    fn log(&self, name: &str) -> SledLog {
-        self.open(self.options(name)).unwrap()
-    }
-
-    /// What a process that is killed now leaves behind.
-    fn copy(&self, from: &str, to: &str) {
-        copy_log(&self.path(from), &self.path(to));
-    }
-
-    fn db(&self, name: &str) -> PathBuf {
-        self.path(name).join("sled/db")
-    }
-
-    /// The newest file of events.
-    fn events(&self, name: &str) -> PathBuf {
-        let entries = std::fs::read_dir(self.path(name).join("events")).unwrap();
-        entries.map(|entry| entry.unwrap().path()).max().unwrap()
-    }
-
-    fn length(&self, name: &str) -> u64 {
-        std::fs::metadata(self.events(name)).unwrap().len()
-    }
-
-    /// The store itself. sled's own threads may let go of a file that was closed a moment ago only now.
-    fn raw(&self, name: &str) -> sled::Db {
-        let begun = std::time::Instant::now();
-        loop {
-            let config = sled::Config::new().path(self.path(name).join("sled"));
-            match config.segment_size(1 << 20).flush_every_ms(None).open() {
-                Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
-                    assert!(begun.elapsed() < Duration::from_secs(20), "{error}");
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                opened => return opened.unwrap(),
-            }
-        }
-    }
-}
-
-fn append(log: &SledLog, events: Vec<NewEvent>) -> Vec<Appended> {
-    block_on(log.append(Batch::new(events))).unwrap().events
-}
-
-fn fill(log: &SledLog, prefix: &str, batches: usize) {
-    for n in 0..batches {
-        append(
-            log,
-            (0..4).map(|m| event(&format!("t{}", (n + m) % 7), &format!("{prefix}.{n}.{m}"))).collect(),
-        );
-    }
-}
-
-fn close(log: SledLog) {
-    block_on(log.close());
-}
+use common::place::{Place, append, close, fill, flip};
 
 #[test]
 fn a_killed_process_loses_nothing_that_was_answered() {
@@ -133,163 +46,6 @@ fn many_commits_without_a_checkpoint_are_read_again() {
     after.verify().unwrap();
     place.copy("b", "c");
     assert_eq!(everything(&place.log("c")), everything(&log));
-}
-
-#[test]
-fn a_torn_tail_is_cut_off_and_what_was_durable_before_it_stays() {
-    let place = Place::new();
-    let log = place.log("a");
-    fill(&log, "before", 30);
-    let durable = everything(&log);
-    let length = place.length("a");
-    append(&log, (0..50).map(|n| event("t1", &format!("torn {n}{}", "-".repeat(2_000)))).collect());
-    let longer = place.length("a");
-    assert!(longer > length + 3 * 32_768, "the second commit has several chunks");
-    let last_chunk = longer - 10_000;
-    let cuts = [
-        ("whole", longer),
-        ("last", last_chunk),
-        ("half", (length + longer) / 2),
-        ("header", length + 9),
-        ("none", length),
-    ];
-    for (name, cut) in cuts {
-        place.copy("a", name);
-        File::options().write(true).open(place.events(name)).unwrap().set_len(cut).unwrap();
-        let after = place.log(name);
-        let read = everything(&after);
-        match name {
-            "whole" => assert_eq!(read.len(), durable.len() + 50),
-            _ => assert_eq!(read, durable, "{name}"),
-        }
-        // The order goes on, and holds after another start.
-        let next = append(&after, vec![event("t1", "next")])[0];
-        assert!(next.position > durable[durable.len() - 1].position);
-        close(after);
-        assert_eq!(everything(&place.log(name)).len(), read.len() + 1);
-    }
-}
-
-/// A power cut may leave any part of the commit that was under way: here one page of it is not there.
-#[test]
-fn a_hole_in_the_last_commit_is_cut_off_and_one_before_it_is_damage() {
-    let place = Place::new();
-    let log = place.log("a");
-    fill(&log, "before", 30);
-    let durable = everything(&log);
-    let length = place.length("a");
-    append(&log, (0..50).map(|n| event("t1", &format!("torn {n}{}", "-".repeat(2_000)))).collect());
-    let longer = place.length("a");
-    for (number, at) in (length..longer - 64).step_by(7_001).enumerate() {
-        let name = format!("torn-{number}");
-        place.copy("a", &name);
-        zero(&place.events(&name), at);
-        assert_eq!(everything(&place.log(&name)), durable, "zeros at {at}");
-    }
-    append(&log, vec![event("t1", "a later commit")]);
-    for (number, at) in (0..longer - 64).step_by(9_001).enumerate() {
-        let name = format!("damaged-{number}");
-        place.copy("a", &name);
-        zero(&place.events(&name), at);
-        let refused = place.open(place.options(&name)).map(drop).unwrap_err();
-        assert!(
-            matches!(&refused, OpenError::Damaged(what) if what.contains("events/")),
-            "at {at}: {refused:?}"
-        );
-    }
-}
-
-/// The first commit of a segment is torn like any other, also of a log that has a witness.
-#[test]
-fn a_segment_whose_first_commit_was_torn_is_empty_and_used_again() {
-    let place = Place::new();
-    let options = SledOptions { segment_bytes: 1, ..place.options("a") };
-    let log = place.open(options.clone()).unwrap();
-    fill(&log, "x", 30);
-    close(log);
-    let log = place.open(options.clone()).unwrap();
-    let durable = everything(&log);
-    append(&log, (0..50).map(|n| event("t1", &format!("torn {n}{}", "-".repeat(2_000)))).collect());
-    let length = place.length("a");
-    for (number, cut) in [0, 9, 40_000, length - 1].into_iter().enumerate() {
-        let name = number.to_string();
-        place.copy("a", &name);
-        File::options().write(true).open(place.events(&name)).unwrap().set_len(cut).unwrap();
-        let options = SledOptions { directory: place.path(&name), ..options.clone() };
-        for more in 0..2 {
-            let log = place.open(options.clone()).unwrap();
-            assert_eq!(everything(&log).len(), durable.len() + more, "cut to {cut}");
-            append(&log, vec![event("t1", "next")]);
-            log.verify().unwrap();
-            close(log);
-        }
-    }
-}
-
-/// The witness says how far the log was durable: up to there nothing can be torn.
-#[test]
-fn what_is_wrong_before_the_witness_is_damage_even_at_the_end() {
-    let place = Place::new();
-    let log = place.log("a");
-    fill(&log, "x", 10);
-    close(log);
-    let db = place.raw("a");
-    db.remove([&[0x0b][..], &1u64.to_be_bytes()].concat()).unwrap().expect("the row of the segment");
-    db.flush().unwrap();
-    drop(db);
-    place.copy("a", "whole");
-    assert_eq!(everything(&place.log("whole")).len(), 40, "a segment without a row is read");
-    let length = place.length("a");
-    zero(&place.events("a"), length - 70);
-    for _ in 0..2 {
-        let refused = place.open(place.options("a")).map(drop).unwrap_err();
-        assert!(matches!(&refused, OpenError::Damaged(what) if what.contains("events/")), "{refused:?}");
-        assert_eq!(place.length("a"), length, "nothing was cut off");
-    }
-}
-
-fn zero(path: &Path, at: u64) {
-    File::options().write(true).open(path).unwrap().write_all_at(&[0; 64], at).unwrap();
-}
-
-#[test]
-fn files_of_events_that_are_missing_or_unknown_are_damage_and_nothing_is_removed() {
-    let place = Place::new();
-    let log = place.open(SledOptions { segment_bytes: 4_096, ..place.options("a") }).unwrap();
-    fill(&log, "x", 100);
-    close(log);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(place.path("a").join("events"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    assert!(files.len() > 4, "{files:?}");
-    for (number, file) in files.iter().enumerate() {
-        let name = format!("missing-{number}");
-        place.copy("a", &name);
-        let file = place.path(&name).join("events").join(file.file_name().unwrap());
-        std::fs::remove_file(&file).unwrap();
-        let refused = place.open(place.options(&name)).map(drop).unwrap_err();
-        assert!(refused.to_string().contains("is missing"), "{refused}");
-    }
-    place.copy("a", "unknown");
-    let unknown = place.path("unknown").join("events").join("00000000000000009999.3");
-    std::fs::write(&unknown, b"whatever").unwrap();
-    let refused = place.open(place.options("unknown")).map(drop).unwrap_err();
-    assert!(refused.to_string().contains("belongs to no segment"), "{refused}");
-    assert!(unknown.exists());
-
-    // Half of a packed file whose row was never written, and the file of one whose row was.
-    place.copy("a", "left-over");
-    let folder = place.path("left-over").join("events");
-    let names: Vec<_> =
-        files.iter().map(|file| file.file_name().unwrap().to_str().unwrap().to_owned()).collect();
-    let left_over = folder.join(names[1].replace(".0", ".1"));
-    std::fs::write(&left_over, b"half of it").unwrap();
-    let log = place.log("left-over");
-    assert_eq!(everything(&log).len(), 400);
-    assert!(!left_over.exists());
-    log.verify().unwrap();
 }
 
 #[test]
@@ -383,13 +139,6 @@ fn projections_are_made_anew_from_the_events() {
         let verified = place.log(&name).verify().unwrap();
         assert_eq!((verified.events, verified.topics, verified.keys), (241, 8, 1), "{what}");
     }
-}
-
-fn flip(db: &sled::Db, key: &[u8]) {
-    let mut value = db.get(key).unwrap().unwrap().to_vec();
-    let last = value.len() - 1;
-    value[last] ^= 1;
-    db.insert(key, value).unwrap();
 }
 
 /// Rows of the index are not read at the start; a read that meets a damaged one stops the log, and the next start mends it.
@@ -508,119 +257,6 @@ fn a_second_open_is_refused_and_says_who_has_it() {
     assert_eq!(everything(&place.log("a")).len(), 4, "the last handle that is dropped lets go");
 }
 
-#[test]
-fn keys_that_are_past_the_window_leave_the_disk() {
-    let place = Place::new();
-    let options = SledOptions { checkpoint_events: 10, ..place.options("a") };
-    let log = place.open(options.clone()).unwrap();
-    let use_key = |log: &SledLog, n: usize| append(log, vec![keyed(event("a", "x"), &n.to_string())])[0];
-    for n in 0..100 {
-        assert!(!use_key(&log, n).duplicate);
-    }
-    assert!(use_key(&log, 7).duplicate);
-    place.clock.advance(WINDOW / 2);
-    assert!(!use_key(&log, 1_000).duplicate);
-    place.clock.advance(WINDOW / 2);
-    // Past the window: the same key is new again, with its row still there.
-    assert!(!use_key(&log, 7).duplicate);
-    fill(&log, "x", 10);
-    assert!(use_key(&log, 7).duplicate && use_key(&log, 1_000).duplicate);
-    log.verify().unwrap();
-    close(log);
-
-    let db = place.raw("a");
-    assert_eq!(used_keys(&db), 2);
-    drop(db);
-    let log = place.open(options).unwrap();
-    assert!(use_key(&log, 7).duplicate && use_key(&log, 1_000).duplicate && !use_key(&log, 8).duplicate);
-}
-
-/// More keys than one checkpoint removes, some of them used anew before the row of their first use is removed.
-#[test]
-fn a_key_that_is_used_anew_outlives_its_first_use() {
-    let place = Place::new();
-    let log = place.open(SledOptions { checkpoint_events: 50, ..place.options("a") }).unwrap();
-    let keys =
-        |range: std::ops::Range<usize>| range.map(|n| keyed(event("a", "x"), &n.to_string())).collect();
-    append(&log, keys(0..9_000));
-    place.clock.advance(WINDOW);
-    let anew = append(&log, keys(0..200));
-    assert!(anew.iter().all(|answer| !answer.duplicate));
-    for _ in 0..3 {
-        fill(&log, "x", 20);
-        let again = append(&log, keys(0..200));
-        assert!(
-            again.iter().zip(&anew).all(|(again, first)| again.duplicate && again.position == first.position)
-        );
-    }
-    close(log);
-    let db = place.raw("a");
-    assert_eq!(used_keys(&db), 200);
-}
-
-/// Keys in rows: each takes 64 bytes behind the header of its row.
-fn used_keys(db: &sled::Db) -> usize {
-    db.scan_prefix([0x0c]).values().map(|row| row.unwrap().len() / 64).sum()
-}
-
-/// Most keys are in buckets here, of which some go, some are made anew, and one is damaged.
-#[test]
-fn keys_are_found_in_buckets_too() {
-    let place = Place::new();
-    let options = SledOptions { checkpoint_events: 10, key_bucket_entries: 50, ..place.options("a") };
-    let keys = |log: &SledLog, range: std::ops::Range<usize>| {
-        append(log, range.map(|n| keyed(event("a", "x"), &n.to_string())).collect())
-    };
-    let log = place.open(options.clone()).unwrap();
-    let first: Vec<Appended> = (0..1_000).step_by(20).flat_map(|n| keys(&log, n..n + 20)).collect();
-    let are_known = |log: &SledLog| {
-        let again: Vec<Appended> = (0..1_000).step_by(100).flat_map(|n| keys(log, n..n + 100)).collect();
-        first.iter().zip(&again).all(|(first, again)| again.duplicate && again.position == first.position)
-    };
-    assert!(are_known(&log));
-    close(log);
-    type Change<'a> = (&'a str, &'a dyn Fn(&sled::Db));
-    let changes: [Change<'_>; 4] = [
-        ("as it is", &|_| {}),
-        ("a bucket is damaged", &|db| {
-            let key = db.scan_prefix([0x0d]).keys().nth(3).unwrap().unwrap();
-            flip(db, &key);
-        }),
-        ("no bucket is left", &|db| {
-            db.scan_prefix([0x0d]).keys().for_each(|key| drop(db.remove(key.unwrap()).unwrap()));
-        }),
-        ("used keys are damaged", &|db| {
-            let key = db.scan_prefix([0x0c]).keys().nth(7).unwrap().unwrap();
-            flip(db, &key);
-            drop(db.remove([0, 2]).unwrap());
-        }),
-    ];
-    for (number, (what, change)) in changes.into_iter().enumerate() {
-        let name = number.to_string();
-        place.copy("a", &name);
-        let db = place.raw(&name);
-        assert!(db.scan_prefix([0x0d]).count() > 10, "there are buckets");
-        change(&db);
-        db.flush().unwrap();
-        drop(db);
-        for _ in 0..2 {
-            let log = place.open(SledOptions { directory: place.path(&name), ..options.clone() }).unwrap();
-            assert!(are_known(&log), "{what}");
-            assert_eq!(log.verify().unwrap().keys, 1_000, "{what}");
-            close(log);
-        }
-    }
-    let log = place.open(options).unwrap();
-    place.clock.advance(WINDOW);
-    for n in (0..200).step_by(10) {
-        assert!(keys(&log, n..n + 10).iter().all(|answer| !answer.duplicate));
-    }
-    close(log);
-    let db = place.raw("a");
-    assert_eq!(used_keys(&db), 200);
-    assert!(db.scan_prefix([0x0d]).count() <= 4, "the buckets of old keys are gone");
-}
-
 /// The last event before a checkpoint is the last one in a row of the index.
 #[test]
 fn seeking_backwards_along_the_index_misses_nothing_at_a_checkpoint() {
@@ -722,26 +358,4 @@ fn time_and_identity_come_from_the_clock() {
     assert!(second.uuid > first.uuid);
     let (seconds, nanos) = second.uuid.get_timestamp().unwrap().to_unix();
     assert_eq!(seconds * 1_000 + u64::from(nanos) / 1_000_000, second.time.as_micros() / 1_000);
-}
-
-/// A segment that grew after its row was written, and is full now, is never written to again: its row has to be all the same.
-#[test]
-fn a_segment_that_was_full_when_the_process_was_killed_is_whole_after_the_next_start() {
-    let place = Place::new();
-    let options = SledOptions { segment_bytes: 4_096, ..place.options("a") };
-    let log = place.open(options.clone()).unwrap();
-    append(&log, vec![event("small", "")]);
-    close(log);
-    let log = place.open(options.clone()).unwrap();
-    append(&log, vec![event("large", &"x".repeat(60_000))]);
-    place.copy("a", "b");
-    let options = SledOptions { directory: place.path("b"), ..options };
-    for events in 3..5 {
-        let log = place.open(options.clone()).unwrap();
-        append(&log, vec![event("small", "")]);
-        assert_eq!(everything(&log).len(), events);
-        log.verify().unwrap();
-        close(log);
-    }
-    assert_eq!(everything(&place.open(options).unwrap()).len(), 4);
 }

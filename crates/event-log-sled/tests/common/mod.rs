@@ -1,6 +1,8 @@
 //! What several suites of this crate's tests need.
 #![allow(unreachable_pub, reason = "each suite is a crate of its own")]
 
+pub mod place;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
