@@ -185,7 +185,7 @@ async fn read(seat: &Mutex<Reader>, shared: &Shared, entry: &Entry) -> anyhow::R
             taken.map(|()| goes_on)?
         };
         if !goes_on {
-            bail!("a stream ended without a word");
+            bail!("a stream was closed by the broker in the middle of the measurement");
         }
     }
 }
