@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
+use atomic_waker::AtomicWaker;
 use event_log::{EventId, Filter, Position, Timestamp};
 use parking_lot::Mutex;
 use rand::RngExt;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use crate::json;
 use crate::path::segment;
@@ -30,7 +31,8 @@ pub(crate) struct Connection {
     remote: Option<SocketAddr>,
     filter: Arc<Filter>,
     cursor: AtomicU64,
-    ended: CancellationToken,
+    ended: AtomicBool,
+    waker: AtomicWaker,
 }
 
 impl Connection {
@@ -43,9 +45,18 @@ impl Connection {
         self.cursor.store(cursor.get(), Ordering::Relaxed);
     }
 
-    /// Resolves once it is to end.
-    pub(crate) async fn ended(&self) {
-        self.ended.cancelled().await;
+    /// Ready once it is to end.
+    pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Poll<()> {
+        self.waker.register(context.waker());
+        match self.ended.load(Ordering::Acquire) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.waker.wake();
     }
 }
 
@@ -68,7 +79,8 @@ impl Listed {
             remote,
             filter,
             cursor: AtomicU64::new(cursor.get()),
-            ended: CancellationToken::new(),
+            ended: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
         });
         let key = (connection.since, connection.number);
         state.connections.0.lock().insert(key, Arc::clone(&connection));
@@ -157,7 +169,7 @@ pub(crate) async fn end(request: HttpRequest, state: web::Data<State>) -> Result
         let detail = format!("no event stream with the id {id:?} is open; GET /v1/connections lists them");
         Problem::not_found("unknown-connection", detail)
     })?;
-    connection.ended.cancel();
+    connection.end();
     Ok(json::answer(StatusCode::OK, &Entry::new(&connection, &state)))
 }
 

@@ -10,6 +10,9 @@
 mod server;
 mod state;
 
+mod connection;
+mod pulse;
+
 mod access;
 mod endpoint;
 mod options;
@@ -31,6 +34,7 @@ mod read;
 mod reading;
 mod sse;
 mod start;
+mod stream;
 mod subscribe;
 
 pub mod archive;

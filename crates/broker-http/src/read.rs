@@ -102,7 +102,7 @@ async fn answer(
         return Ok(head_only(shape));
     }
     match shape {
-        Shape::EventStream => subscribe::answer(state, reading, request.peer_addr()).await,
+        Shape::EventStream => subscribe::answer(request, state, reading).await,
         Shape::Ndjson => pages::answer_ndjson(state, reading).await,
         Shape::Json => pages::answer_json(state, reading).await,
     }

@@ -6,8 +6,10 @@
 
 use std::future::ready;
 use std::net::TcpListener;
+use std::rc::Rc;
 use std::time::Duration;
 
+use actix_server::Server;
 use actix_web::body::{BodySize, BoxBody, MessageBody, None as NoBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
@@ -15,7 +17,7 @@ use actix_web::http::header::{
 };
 use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
+use actix_web::{App, Error, HttpRequest, HttpResponse, ResponseError, web};
 use actix_web_lab::middleware::CatchPanic;
 use broker::Broker;
 use tokio_util::sync::CancellationToken;
@@ -24,16 +26,19 @@ use crate::access;
 use crate::endpoint::Endpoint;
 use crate::options::{Options, StaticPage};
 use crate::problem::{self, Problem};
+use crate::pulse::Pulse;
 use crate::state::State;
-use crate::{batch, connections, export, health, metrics, policies, publish, read, status, topics};
+use crate::{
+    batch, connection, connections, export, health, metrics, policies, publish, read, status, topics,
+};
 
 /// A browser comes back on the same connection within this time.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A client that has not sent a request's head by then is not going to.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a connection that is to be closed may take: what a client still sends after a refusal is read, so that it
 /// can see the refusal.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Requests that run when the server stops have so long.
 const SHUTDOWN_SECONDS: u64 = 5;
 /// Connections beside event streams.
@@ -52,19 +57,12 @@ pub async fn serve(
     let workers = options.workers.max(1);
     let connections_max = options.streams_max.saturating_add(OTHER_CONNECTIONS_MAX);
     let state = web::Data::new(State::new(broker.clone(), options, shutdown.clone()));
-    let server = HttpServer::new(move || app(state.clone()))
+    let server = Server::build()
         .disable_signals()
         .workers(workers)
-        .max_connections(connections_max)
-        .tcp_nodelay(true)
-        // A client that closes its side is gone: a stream that waited for its next heartbeat to see that would hold its
-        // place meanwhile.
-        .h1_allow_half_closed(false)
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(HEAD_TIMEOUT)
-        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .max_concurrent_connections(connections_max)
         .shutdown_timeout(SHUTDOWN_SECONDS)
-        .listen(listener)?
+        .listen("http", listener, move || connection::service(state.clone()))?
         .run();
     let handle = server.handle();
     tokio::pin!(server);
@@ -79,6 +77,7 @@ pub async fn serve(
 /// The whole service, for one worker.
 pub(crate) fn app(
     state: web::Data<State>,
+    pulse: Rc<Pulse>,
 ) -> App<
     impl ServiceFactory<
         ServiceRequest,
@@ -91,6 +90,7 @@ pub(crate) fn app(
     let pages = state.options.pages.clone();
     App::new()
         .app_data(state)
+        .app_data(pulse)
         .configure(reading_and_publishing)
         .configure(administration)
         .configure(move |config| pages.into_iter().for_each(|page| serve_page(config, page)))

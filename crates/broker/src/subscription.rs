@@ -81,6 +81,27 @@ pub enum Events {
 }
 
 impl Events {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Events::Replayed(events) => events.len(),
+            Events::Recent(events) => events.len(),
+        }
+    }
+
+    /// Never, as a step has at least one.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One of them, in order, with the place where a protocol may keep what it makes of one that others read as well.
+    pub fn get(&self, index: usize) -> Option<(&Arc<Event>, Option<&Memo>)> {
+        match self {
+            Events::Replayed(events) => events.get(index).map(|event| (event, None)),
+            Events::Recent(events) => events.get(index).map(|recent| (&recent.event, Some(&recent.memo))),
+        }
+    }
+
     /// The events in order, with the place where a protocol may keep what it makes of one that others read as well.
     pub fn iter(&self) -> Box<dyn Iterator<Item = (&Arc<Event>, Option<&Memo>)> + '_> {
         match self {

@@ -8,6 +8,7 @@ use event_log::contract::event;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::pulse::Pulse;
 use crate::server::app;
 use crate::server::tests::{call, request, state};
 
@@ -16,7 +17,7 @@ struct Stream(std::pin::Pin<Box<dyn MessageBody<Error = Box<dyn std::error::Erro
 
 impl Stream {
     async fn open(state: &web::Data<State>, uri: &str) -> Self {
-        let service = init_service(app(state.clone())).await;
+        let service = init_service(app(state.clone(), Pulse::start(state.shutdown.clone()))).await;
         let request = request("GET", uri).peer_addr("127.0.0.1:5000".parse().unwrap());
         let response: ServiceResponse<_> = call_service(&service, request.to_request()).await;
         Stream(Box::pin(response.into_body()), String::new())

@@ -11,6 +11,7 @@ use event_log::{Batch, Keep, Position};
 use serde_json::{Value, json};
 
 use crate::Options;
+use crate::pulse::Pulse;
 use crate::server::app;
 use crate::server::tests::{call, request, state, state_with};
 use crate::state::State;
@@ -45,7 +46,7 @@ struct Body(std::pin::Pin<Box<BoxBody>>, String);
 
 impl Body {
     async fn open(state: &web::Data<State>, uri: &str, accept: &str) -> Self {
-        let service = init_service(app(state.clone())).await;
+        let service = init_service(app(state.clone(), Pulse::start(state.shutdown.clone()))).await;
         let request = request("GET", uri).insert_header(("accept", accept));
         let response = call_service(&service, request.to_request()).await;
         assert_eq!(response.status(), 200);

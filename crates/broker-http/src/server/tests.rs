@@ -52,7 +52,7 @@ impl Answer {
 }
 
 pub(crate) async fn call(state: &web::Data<State>, request: TestRequest) -> Answer {
-    let service = init_service(app(state.clone())).await;
+    let service = init_service(app(state.clone(), Pulse::start(state.shutdown.clone()))).await;
     let response = call_service(&service, request.to_request()).await;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = to_bytes(response.into_body()).await.unwrap();
@@ -224,7 +224,7 @@ async fn errors_and_panics_of_the_framework_are_problems_too() {
             .route("/plain", web::get().to(HttpResponse::BadGateway));
     };
     let state = state();
-    let app = app(state).configure(broken);
+    let app = app(state.clone(), Pulse::start(state.shutdown.clone())).configure(broken);
     let service = init_service(app).await;
     let get = |uri| request("GET", uri).insert_header(("origin", "http://localhost:1")).to_request();
     let plain = call_service(&service, get("/plain")).await;

@@ -1,0 +1,92 @@
+//! One connection: it is served requests, until one of them is a stream, which takes the socket and stays to the end.
+
+mod deliver;
+mod outbox;
+mod socket;
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use actix_http::HttpService;
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_factory, fn_service, map_config,
+};
+use actix_web::dev::AppConfig;
+use actix_web::{Error, web};
+use tokio::net::TcpStream;
+
+pub(crate) use socket::{Departure, Handover, Leaving};
+
+use crate::pulse::Pulse;
+use crate::server::{self, app};
+use crate::state::State;
+use deliver::deliver;
+use socket::{Lent, lend};
+
+/// What serves the connections of one worker.
+pub(crate) fn service(
+    state: web::Data<State>,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> {
+    fn_factory(move || {
+        let state = state.clone();
+        async move {
+            let shutdown = state.shutdown.clone();
+            let pulse = Pulse::start(shutdown.clone());
+            let app = app(state, pulse).into_factory().map_err(|error: Error| error.error_response());
+            let requests = HttpService::build()
+                .graceful_shutdown_signal(move || shutdown.clone().cancelled_owned())
+                // A client that closes its side is gone: a stream that waited for its next heartbeat to see that would hold
+                // its place meanwhile.
+                .h1_allow_half_closed(false)
+                .keep_alive(server::KEEP_ALIVE)
+                .client_request_timeout(server::HEAD_TIMEOUT)
+                .client_disconnect_timeout(server::DISCONNECT_TIMEOUT)
+                .on_connect_ext(|lent: &Lent<TcpStream>, data| {
+                    data.insert(lent.handover());
+                })
+                .h1(map_config(app, |()| AppConfig::default()));
+            let requests = requests.new_service(()).await?;
+            let worker = Rc::new(Worker { requests });
+            Ok(fn_service(move |socket: TcpStream| {
+                let worker = Rc::clone(&worker);
+                async move {
+                    worker.serve(socket).await;
+                    Ok(())
+                }
+            }))
+        }
+    })
+}
+
+/// What all connections of a worker share.
+struct Worker<S> {
+    requests: S,
+}
+
+impl<S> Worker<S>
+where
+    S: Service<(Lent<TcpStream>, Option<SocketAddr>), Response = ()>,
+{
+    async fn serve(&self, socket: TcpStream) {
+        // What is written is whole, so nothing is gained by waiting for more.
+        if socket.set_nodelay(true).is_err() {
+            return;
+        }
+        let remote = socket.peer_addr().ok();
+        let (lent, owner) = lend(socket);
+        let mut served = Box::pin(self.requests.call((lent, remote)));
+        let taken_back = poll_fn(|context| match served.as_mut().poll(context) {
+            // Whatever broke a connection, its client knows of it, and nobody else is concerned.
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => owner.take_back().map_or(Poll::Pending, |taken| Poll::Ready(Some(taken))),
+        });
+        let taken_back = taken_back.await;
+        // All that serving requests needs is let go before the stream begins.
+        drop((served, owner));
+        if let Some((socket, departure)) = taken_back {
+            deliver(socket, departure).await;
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What goes out: written in memory that all connections of the thread share, and given to the socket at once. Only what
+//! the socket does not take is kept, so a connection that waits holds no buffer.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use crate::connection::socket::Io;
+
+/// A shared buffer that grew beyond this for something large is let go.
+const BUFFER_BYTES_KEPT: usize = 256 * 1_024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The client is gone, or cannot be reached.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// What a socket did not take yet.
+#[derive(Default)]
+pub(super) struct Outbox {
+    rest: Vec<u8>,
+    sent: usize,
+}
+
+impl Outbox {
+    /// Writes into the shared buffer, and offers the socket what `write` says of it. Nothing may be left from before.
+    pub(super) fn offer<T: Io>(
+        &mut self,
+        socket: &mut T,
+        context: &mut Context<'_>,
+        write: impl FnOnce(&mut Vec<u8>) -> usize,
+    ) -> Result<(), Gone> {
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            let start = write(buffer);
+            let bytes = &buffer[start..];
+            let taken = match bytes.is_empty() {
+                true => 0,
+                false => match Pin::new(socket).poll_write(context, bytes) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Err(Gone),
+                    Poll::Ready(Ok(count)) => count,
+                    Poll::Pending => 0,
+                },
+            };
+            self.rest.extend_from_slice(&bytes[taken..]);
+            if buffer.capacity() > BUFFER_BYTES_KEPT {
+                *buffer = Vec::new();
+            }
+            Ok(())
+        })
+    }
+
+    /// Ready when nothing is left.
+    pub(super) fn poll_clear<T: Io>(
+        &mut self,
+        socket: &mut T,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Gone>> {
+        while self.sent < self.rest.len() {
+            match ready!(Pin::new(&mut *socket).poll_write(context, &self.rest[self.sent..])) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(Gone)),
+                Ok(count) => self.sent += count,
+            }
+        }
+        (self.rest, self.sent) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
+    }
+}
