@@ -131,7 +131,7 @@ fn origin_not_allowed(origin: &[u8]) -> Problem {
 }
 
 /// Whether a `Host` is a loopback name, with any port or none.
-fn is_loopback_authority(authority: &[u8]) -> bool {
+pub(crate) fn is_loopback_authority(authority: &[u8]) -> bool {
     std::str::from_utf8(authority)
         .ok()
         .filter(|text| is_plain_authority(text))

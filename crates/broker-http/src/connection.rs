@@ -1,7 +1,11 @@
-//! One connection: it is served requests, until one of them is a stream, which takes the socket and stays to the end.
+//! One connection, from the beginning: publishing on the fast path until something else is asked for, then requests of all kinds,
+//! until one of them is a stream, which takes the socket and stays to the end.
 
+mod answer;
 mod deliver;
+mod fast_path;
 mod outbox;
+mod simple;
 mod socket;
 
 use std::future::poll_fn;
@@ -34,7 +38,9 @@ pub(crate) fn service(
         async move {
             let shutdown = state.shutdown.clone();
             let pulse = Pulse::start(shutdown.clone());
-            let app = app(state, pulse).into_factory().map_err(|error: Error| error.error_response());
+            let app = app(state.clone(), Rc::clone(&pulse))
+                .into_factory()
+                .map_err(|error: Error| error.error_response());
             let requests = HttpService::build()
                 .graceful_shutdown_signal(move || shutdown.clone().cancelled_owned())
                 // A client that closes its side is gone: a stream that waited for its next heartbeat to see that would hold
@@ -48,7 +54,7 @@ pub(crate) fn service(
                 })
                 .h1(map_config(app, |()| AppConfig::default()));
             let requests = requests.new_service(()).await?;
-            let worker = Rc::new(Worker { requests });
+            let worker = Rc::new(Worker { state, pulse, requests });
             Ok(fn_service(move |socket: TcpStream| {
                 let worker = Rc::clone(&worker);
                 async move {
@@ -62,6 +68,8 @@ pub(crate) fn service(
 
 /// What all connections of a worker share.
 struct Worker<S> {
+    state: web::Data<State>,
+    pulse: Rc<Pulse>,
     requests: S,
 }
 
@@ -75,7 +83,10 @@ where
             return;
         }
         let remote = socket.peer_addr().ok();
-        let (lent, owner) = lend(socket);
+        let Some((socket, early)) = fast_path::publish(socket, &self.state, &self.pulse).await else {
+            return;
+        };
+        let (lent, owner) = lend(socket, early);
         let mut served = Box::pin(self.requests.call((lent, remote)));
         let taken_back = poll_fn(|context| match served.as_mut().poll(context) {
             // Whatever broke a connection, its client knows of it, and nobody else is concerned.
@@ -90,3 +101,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,16 @@ impl<'a> Answer<'a> {
             duplicate: appended.duplicate,
         }
     }
+
+    /// Whether it was published now or before.
+    pub(crate) fn status(&self) -> StatusCode {
+        if self.duplicate { StatusCode::OK } else { StatusCode::CREATED }
+    }
+
+    /// Where the event can be read.
+    pub(crate) fn id(&self) -> EventId {
+        self.id
+    }
 }
 
 /// `POST /v1/topics/{topic}/events`.
@@ -58,18 +68,40 @@ pub(crate) async fn event(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let topic = topic(segment(&request, 2)?)?;
-    let query = Query::parse(&request, &PARAMS)?;
-    let event_type = query.get("type").map(event_type).transpose()?.flatten();
-    let key = query.get("key").map(key).transpose()?;
-    let origin = query.get("origin").map(origin).transpose()?;
-    let conditions = Conditions::read(&request)?;
+    let described = Described::read(topic, request.uri().query().unwrap_or_default())?;
+    let conditions = Conditions::of(&request)?;
     let bytes_max = state.options.data_bytes_max;
     let body = body::read(&request, payload, bytes_max, "max_data").await?;
     // Copied: what was received lies in the connection's own, larger buffer, which the event must not keep alive.
     let data = data(ByteString::from(body::text(&body)?), bytes_max)?;
     drop(body);
-    publish(&state, NewEvent { topic, event_type, key, origin, idempotency_key: None, data }, conditions)
-        .await
+    publish(&state, described.with(data), conditions).await
+}
+
+/// An event to be published, but for its data and what its headers say.
+pub(crate) struct Described {
+    topic: Topic,
+    event_type: Option<EventType>,
+    key: Option<Key>,
+    origin: Option<Origin>,
+}
+
+impl Described {
+    /// Reads a query.
+    pub(crate) fn read(topic: Topic, query: &str) -> Result<Self, Problem> {
+        let query = Query::parse_text(query, &PARAMS)?;
+        Ok(Described {
+            topic,
+            event_type: query.get("type").map(event_type).transpose()?.flatten(),
+            key: query.get("key").map(key).transpose()?,
+            origin: query.get("origin").map(origin).transpose()?,
+        })
+    }
+
+    pub(crate) fn with(self, data: Data) -> NewEvent {
+        let Described { topic, event_type, key, origin } = self;
+        NewEvent { topic, event_type, key, origin, idempotency_key: None, data }
+    }
 }
 
 /// `DELETE /v1/topics/{topic}/keys/{key}`.
@@ -80,7 +112,7 @@ pub(crate) async fn tombstone(
     let topic = topic(segment(&request, 2)?)?;
     let key = key(segment(&request, 4)?)?;
     Query::parse(&request, &[])?;
-    let conditions = Conditions::read(&request)?;
+    let conditions = Conditions::of(&request)?;
     let text = serde_json::json!({ "key": key.as_str() }).to_string();
     let event = NewEvent {
         event_type: Some(EventType::delete()),
@@ -92,37 +124,52 @@ pub(crate) async fn tombstone(
 
 async fn publish(state: &State, event: NewEvent, conditions: Conditions) -> Result<HttpResponse, Problem> {
     let topic = event.topic.clone();
-    let event = NewEvent { idempotency_key: conditions.idempotency_key, ..event };
-    let batch = Batch { events: vec![event], expected: conditions.expected };
     let epochs = state.broker.epochs();
-    let receipt = state.broker.publish(batch).await.map_err(|error| Problem::append(&error, epochs))?;
+    let receipt = state
+        .broker
+        .publish(conditions.batch(event))
+        .await
+        .map_err(|error| Problem::append(&error, epochs))?;
     let appended = &receipt.events[0];
     let answer = Answer::new(appended, &topic, epochs.current());
-    let status = if appended.duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    let mut response = json::answer(status, &answer);
+    let mut response = json::answer(answer.status(), &answer);
     if let Ok(location) = HeaderValue::try_from(format!("/v1/events/{}", answer.id)) {
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)
 }
 
-/// The headers that a publish of one event may carry.
-struct Conditions {
+/// What the headers of a publish of one event may say.
+pub(crate) struct Conditions {
     idempotency_key: Option<IdempotencyKey>,
     expected: Option<Expected>,
 }
 
 impl Conditions {
-    fn read(request: &HttpRequest) -> Result<Self, Problem> {
-        let idempotency_key = header(request, IDEMPOTENCY_KEY)?.map(|value| {
-            let text = std::str::from_utf8(value.as_bytes()).map_err(|_| {
+    /// Those of a request.
+    fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        let key = header(request, IDEMPOTENCY_KEY)?.map(HeaderValue::as_bytes);
+        let expected_id = header(request, EXPECTED_ID)?.map(HeaderValue::as_bytes);
+        Conditions::read(key, expected_id)
+    }
+
+    /// Reads the values of the two headers.
+    pub(crate) fn read(key: Option<&[u8]>, expected_id: Option<&[u8]>) -> Result<Self, Problem> {
+        let idempotency_key = key.map(|value| {
+            let text = std::str::from_utf8(value).map_err(|_| {
                 let detail = "Idempotency-Key is not UTF-8; it is 1 to 512 bytes of UTF-8";
                 Problem::bad_request("invalid-idempotency-key", IDEMPOTENCY_KEY, detail)
             })?;
             idempotency_key(text, IDEMPOTENCY_KEY)
         });
-        let expected = header(request, EXPECTED_ID)?.map(|value| expected(value.as_bytes()));
+        let expected = expected_id.map(expected);
         Ok(Conditions { idempotency_key: idempotency_key.transpose()?, expected: expected.transpose()? })
+    }
+
+    /// An event under these conditions.
+    pub(crate) fn batch(self, event: NewEvent) -> Batch {
+        let event = NewEvent { idempotency_key: self.idempotency_key, ..event };
+        Batch { events: vec![event], expected: self.expected }
     }
 }
 

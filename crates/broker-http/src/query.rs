@@ -36,7 +36,8 @@ impl Query {
         Self::parse_text(request.uri().query().unwrap_or_default(), documented)
     }
 
-    fn parse_text(text: &str, documented: &[Param]) -> Result<Self, Problem> {
+    /// The same for a query's text.
+    pub(crate) fn parse_text(text: &str, documented: &[Param]) -> Result<Self, Problem> {
         if text.len() > QUERY_BYTES_MAX {
             let detail = format!("the query has {} bytes; at most {QUERY_BYTES_MAX} are read", text.len());
             return Err(Problem::new(StatusCode::URI_TOO_LONG, "query-too-long", detail));

@@ -191,6 +191,6 @@ fn as_problem(status: StatusCode) -> Problem {
 }
 
 #[cfg(test)]
-mod socket_tests;
+pub(crate) mod socket_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -32,6 +32,8 @@ pub(crate) struct Owner<T> {
 
 struct Shared<T> {
     socket: RefCell<Option<T>>,
+    /// What was read before it was lent.
+    early: RefCell<Bytes>,
     /// Everything that the web side wrote so far was taken by the socket.
     is_drained: Cell<bool>,
     handover: Rc<Handover>,
@@ -50,10 +52,11 @@ pub(crate) struct Departure {
     pub(crate) chunked: bool,
 }
 
-/// Lends a socket.
-pub(crate) fn lend<T: Io>(socket: T) -> (Lent<T>, Owner<T>) {
+/// Lends a socket, and what was read from it already.
+pub(crate) fn lend<T: Io>(socket: T, early: Bytes) -> (Lent<T>, Owner<T>) {
     let shared = Rc::new(Shared {
         socket: RefCell::new(Some(socket)),
+        early: RefCell::new(early),
         is_drained: Cell::new(true),
         handover: Rc::default(),
     });
@@ -94,7 +97,16 @@ impl<T: Io> AsyncRead for Lent<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.with_socket(|socket| socket.poll_read(context, buffer))
+        let mut early = self.shared.early.borrow_mut();
+        if early.is_empty() {
+            return self.with_socket(|socket| socket.poll_read(context, buffer));
+        }
+        let count = early.len().min(buffer.remaining());
+        buffer.put_slice(&early.split_to(count));
+        if early.is_empty() {
+            *early = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -12,15 +12,15 @@ use event_log::memory::MemoryLog;
 use super::*;
 
 /// A server of its own, reached through a socket.
-struct Running {
-    address: SocketAddr,
-    log: Arc<MemoryLog>,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) log: Arc<MemoryLog>,
     shutdown: CancellationToken,
     served: actix_web::rt::task::JoinHandle<std::io::Result<()>>,
 }
 
 impl Running {
-    fn start(options: Options) -> Self {
+    pub(crate) fn start(options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let log = Arc::new(MemoryLog::new(clock(), WINDOW));
@@ -30,11 +30,11 @@ impl Running {
         Running { address, log, shutdown, served }
     }
 
-    fn events(&self) -> u64 {
+    pub(crate) fn events(&self) -> u64 {
         self.log.bounds().events
     }
 
-    async fn stop(self) -> Duration {
+    pub(crate) async fn stop(self) -> Duration {
         let begun = Instant::now();
         self.shutdown.cancel();
         self.served.await.unwrap().unwrap();
@@ -42,7 +42,7 @@ impl Running {
     }
 
     /// Sends all, and reads until the server closes or `until` came.
-    async fn exchange(&self, sent: impl Into<Vec<u8>>, then: Then, until: &'static str) -> String {
+    pub(crate) async fn exchange(&self, sent: impl Into<Vec<u8>>, then: Then, until: &'static str) -> String {
         let (address, sent) = (self.address, sent.into());
         let exchange = move || {
             let mut stream = TcpStream::connect(address).unwrap();
@@ -59,6 +59,9 @@ impl Running {
                     0 => break,
                     n => got.extend_from_slice(&buffer[..n]),
                 }
+                if matches!(then, Then::StopAfterAnswer) && is_whole(&got) {
+                    break;
+                }
             }
             String::from_utf8(got).unwrap()
         };
@@ -67,12 +70,22 @@ impl Running {
 }
 
 #[derive(Clone, Copy)]
-enum Then {
+pub(crate) enum Then {
     Wait,
     CloseWriting,
+    /// One answer is enough.
+    StopAfterAnswer,
 }
 
-fn workers(workers: usize) -> Options {
+/// Whether an answer that announces its length is there.
+fn is_whole(got: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(got);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.split("\r\n").find_map(|line| line.strip_prefix("content-length: "));
+    length.is_some_and(|length| body.len() >= length.parse::<usize>().unwrap())
+}
+
+pub(crate) fn workers(workers: usize) -> Options {
     Options { workers, ..Options::default() }
 }
 

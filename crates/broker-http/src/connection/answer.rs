@@ -1,0 +1,76 @@
+//! The answer to a publish on the fast path, as bytes: the same as the web side's.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::time::{Duration, UNIX_EPOCH};
+
+use actix_web::ResponseError;
+use actix_web::body::MessageBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::HttpDate;
+use broker::Broker;
+use event_log::{AppendError, Receipt, Topic};
+
+use crate::json;
+use crate::problem::Problem;
+use crate::publish::Answer;
+
+/// Writes the answer to a publish of one event.
+pub(super) fn write(
+    buffer: &mut Vec<u8>,
+    broker: &Broker,
+    topic: &Topic,
+    result: &Result<Receipt, AppendError>,
+) {
+    // Writing to memory cannot fail.
+    match result {
+        Ok(receipt) => {
+            let answer = Answer::new(&receipt.events[0], topic, broker.epochs().current());
+            let body = json::to_vec(&answer);
+            write_head(buffer, answer.status(), body.len(), "application/json");
+            let _ = write!(buffer, "location: /v1/events/{}\r\n", answer.id());
+            write_date(buffer, broker);
+            buffer.extend_from_slice(&body);
+        }
+        Err(error) => {
+            let response = Problem::append(error, broker.epochs()).error_response();
+            let headers = response.headers().clone();
+            let status = response.status();
+            let body = response.into_body().try_into_bytes().unwrap_or_default();
+            let _ = write!(buffer, "HTTP/1.1 {status}\r\ncontent-length: {}\r\n", body.len());
+            for (name, value) in &headers {
+                let _ = write!(buffer, "{name}: ");
+                buffer.extend_from_slice(value.as_bytes());
+                buffer.extend_from_slice(b"\r\n");
+            }
+            write_date(buffer, broker);
+            buffer.extend_from_slice(&body);
+        }
+    }
+}
+
+fn write_head(buffer: &mut Vec<u8>, status: StatusCode, body_bytes: usize, content_type: &str) {
+    let _ = write!(
+        buffer,
+        "HTTP/1.1 {status}\r\ncontent-length: {body_bytes}\r\ncontent-type: {content_type}\r\ncache-control: no-store\r\n"
+    );
+}
+
+thread_local! {
+    /// The last date that was written, and its second.
+    static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
+/// Writes the last header, which every answer of a server with a clock has (RFC 9110, 6.6.1), and the end of the head.
+fn write_date(buffer: &mut Vec<u8>, broker: &Broker) {
+    let second = broker.now().as_micros() / 1_000_000;
+    DATE.with_borrow_mut(|(known, date)| {
+        if *known != second || date.is_empty() {
+            *known = second;
+            *date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(second)).to_string();
+        }
+        buffer.extend_from_slice(b"date: ");
+        buffer.extend_from_slice(date.as_bytes());
+        buffer.extend_from_slice(b"\r\n\r\n");
+    });
+}

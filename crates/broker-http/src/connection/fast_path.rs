@@ -1,0 +1,192 @@
+//! Publishing on the fast path: the simplest form of the request that programs send by the million, without what a server of
+//! all requests does for each.
+//!
+//! It answers only what it is sure of. Whatever else comes, a fault of the client too, goes to the web side byte by byte,
+//! with the connection, and nothing of it was acted on: so there is one place that refuses, and one that knows all of HTTP.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use event_log::{AppendError, Batch, Receipt, Topic};
+use tokio::io::ReadBuf;
+use tokio::time::Instant;
+
+use crate::access;
+use crate::body;
+use crate::connection::answer;
+use crate::connection::outbox::{Gone, Outbox};
+use crate::connection::simple::{self, Begun, SimplePublish};
+use crate::connection::socket::Io;
+use crate::publish::{self, Conditions, Described};
+use crate::pulse::{Alarm, Pulse};
+use crate::server::{HEAD_TIMEOUT, KEEP_ALIVE};
+use crate::state::State;
+
+/// What is read at once; it belongs to the thread, so that a connection that waits holds nothing.
+const READ_BYTES: usize = 64 * 1_024;
+
+thread_local! {
+    static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+/// Publishes what is asked for, until something else is. Returns the connection then, with what was read of that; nothing
+/// if the connection is over.
+pub(super) async fn publish<T: Io>(socket: T, state: &State, pulse: &Rc<Pulse>) -> Option<(T, Bytes)> {
+    let mut path = FastPath {
+        socket,
+        state,
+        alarm: Alarm::new(Rc::clone(pulse)),
+        input: Vec::new(),
+        outbox: Outbox::default(),
+        host: Vec::new(),
+        topic: None,
+    };
+    let mut patience = HEAD_TIMEOUT;
+    loop {
+        match path.next(patience).await {
+            Next::Publish(topic, batch) => {
+                let result = state.broker.publish(batch).await;
+                path.answer(&topic, result).await.ok()?;
+            }
+            Next::Other => return Some((path.socket, path.input.into())),
+            Next::Over => return None,
+        }
+        patience = KEEP_ALIVE;
+    }
+}
+
+struct FastPath<'a, T> {
+    socket: T,
+    state: &'a State,
+    alarm: Alarm,
+    /// What was read and not acted on.
+    input: Vec<u8>,
+    outbox: Outbox,
+    /// The `Host` that was found good last: a client has one.
+    host: Vec<u8>,
+    /// The topic that was published to last: its next event shares the text.
+    topic: Option<Topic>,
+}
+
+/// What comes next on a connection.
+enum Next {
+    Publish(Topic, Batch),
+    /// What the web side is for.
+    Other,
+    Over,
+}
+
+impl<T: Io> FastPath<'_, T> {
+    /// Waits for what comes next. A client that begins no request within its patience is left to the web side if it
+    /// never sent one, and to itself if it did.
+    async fn next(&mut self, patience: Duration) -> Next {
+        let due = Instant::now() + patience;
+        poll_fn(|context| {
+            loop {
+                if !self.input.is_empty()
+                    && let Some(next) = self.take_from_input()
+                {
+                    return Poll::Ready(next);
+                }
+                let read = SPACE.with_borrow_mut(|space| {
+                    let mut space = ReadBuf::new(space);
+                    ready!(Pin::new(&mut self.socket).poll_read(context, &mut space))?;
+                    Poll::Ready(Ok::<_, std::io::Error>(self.take(space.filled())))
+                });
+                match read {
+                    Poll::Ready(Ok(Some(next))) => return Poll::Ready(next),
+                    Poll::Ready(Ok(None)) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Next::Over),
+                    Poll::Pending if self.alarm.pulse().is_over() && self.input.is_empty() => {
+                        return Poll::Ready(Next::Over);
+                    }
+                    Poll::Pending => {
+                        ready!(self.alarm.poll_due(context, due));
+                        let is_over = self.input.is_empty() && patience == KEEP_ALIVE;
+                        return Poll::Ready(if is_over { Next::Over } else { Next::Other });
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Looks at what came; nothing if more has to come.
+    fn take(&mut self, came: &[u8]) -> Option<Next> {
+        if came.is_empty() {
+            // The client is gone. What became of the rest of its last request, the web side can say.
+            return Some(if self.input.is_empty() { Next::Over } else { Next::Other });
+        }
+        if !self.input.is_empty() {
+            self.input.extend_from_slice(came);
+            return None;
+        }
+        let taken = self.parse(came);
+        let kept = match &taken {
+            Some((Next::Publish(..), length)) => &came[*length..],
+            _ => came,
+        };
+        self.input.extend_from_slice(kept);
+        taken.map(|(next, _)| next)
+    }
+
+    fn take_from_input(&mut self) -> Option<Next> {
+        let input = std::mem::take(&mut self.input);
+        let taken = self.parse(&input);
+        self.input = input;
+        let (next, length) = taken?;
+        if matches!(next, Next::Publish(..)) {
+            match length == self.input.len() {
+                true => self.input = Vec::new(),
+                false => drop(self.input.drain(..length)),
+            }
+        }
+        Some(next)
+    }
+
+    /// What some bytes begin with, and how many make it; nothing if it is not whole yet.
+    fn parse(&mut self, bytes: &[u8]) -> Option<(Next, usize)> {
+        match simple::parse(bytes, self.state.options.data_bytes_max) {
+            Begun::Publish(request) => match self.read(&request) {
+                Some((topic, batch)) => Some((Next::Publish(topic, batch), request.length)),
+                None => Some((Next::Other, 0)),
+            },
+            Begun::Unfinished => None,
+            Begun::Other => Some((Next::Other, 0)),
+        }
+    }
+
+    /// What is to be published; nothing if something is wrong with it.
+    fn read(&mut self, request: &SimplePublish<'_>) -> Option<(Topic, Batch)> {
+        if self.host != request.host {
+            let is_good = access::is_loopback_authority(request.host);
+            self.host = is_good.then(|| request.host.to_vec())?;
+        }
+        let topic = match self.topic.take().filter(|topic| topic.as_str() == request.topic) {
+            Some(topic) => topic,
+            None => publish::topic(request.topic).ok()?,
+        };
+        self.topic = Some(topic.clone());
+        let described = Described::read(topic.clone(), request.query).ok()?;
+        let conditions = Conditions::read(request.idempotency_key, request.expected_id).ok()?;
+        let text = body::text(request.body).ok()?;
+        let data = publish::data(ByteString::from(text), self.state.options.data_bytes_max).ok()?;
+        Some((topic, conditions.batch(described.with(data))))
+    }
+
+    async fn answer(&mut self, topic: &Topic, result: Result<Receipt, AppendError>) -> Result<(), Gone> {
+        let FastPath { socket, outbox, state, .. } = self;
+        let write = |buffer: &mut Vec<u8>| {
+            answer::write(buffer, &state.broker, topic, &result);
+            0
+        };
+        poll_fn(|context| Poll::Ready(outbox.offer(socket, context, write))).await?;
+        poll_fn(|context| outbox.poll_clear(socket, context)).await
+    }
+}
