@@ -19,12 +19,22 @@ pub(crate) fn is_embedded(data: &str) -> bool {
         && serde_json::from_str::<IgnoredAny>(data).is_ok()
 }
 
+/// An id as its `Display` writes it, which would be a third of the cost of a small frame.
+pub(crate) fn write_event_id(buffer: &mut Vec<u8>, id: EventId) {
+    buffer.extend_from_slice(itoa::Buffer::new().format(id.position.get()).as_bytes());
+    if let Some(epoch) = id.epoch {
+        let digit = |nibble: u32| b"0123456789abcdef"[(epoch.get() >> (4 * nibble) & 0xf) as usize];
+        let [a, b, c, d, e, f, g, h] = [7, 6, 5, 4, 3, 2, 1, 0].map(digit);
+        buffer.extend_from_slice(&[b'-', a, b, c, d, e, f, g, h]);
+    }
+}
+
 /// Everything of the envelope before the data's value.
 pub(crate) fn write_before_data(buffer: &mut Vec<u8>, event: &Event, epoch: Epoch) {
     use std::io::Write;
-    // Writing to memory cannot fail.
-    let id = EventId::new(event.position, epoch);
-    let _ = write!(buffer, "{{\"id\":\"{id}\",\"topic\":");
+    buffer.extend_from_slice(b"{\"id\":\"");
+    write_event_id(buffer, EventId::new(event.position, epoch));
+    buffer.extend_from_slice(b"\",\"topic\":");
     write_text(buffer, event.topic.as_str());
     buffer.extend_from_slice(b",\"type\":");
     write_text(buffer, event.type_name());
@@ -32,6 +42,7 @@ pub(crate) fn write_before_data(buffer: &mut Vec<u8>, event: &Event, epoch: Epoc
     write_optional(buffer, event.key.as_ref().map(|key| key.as_str()));
     buffer.extend_from_slice(b",\"origin\":");
     write_optional(buffer, event.origin.as_ref().map(|origin| origin.as_str()));
+    // Writing to memory cannot fail.
     let _ = write!(buffer, ",\"time\":\"{}\",\"uuid\":\"{}\",\"data\":", event.time, event.uuid);
 }
 
@@ -69,7 +80,20 @@ fn write_optional(buffer: &mut Vec<u8>, text: Option<&str>) {
 
 #[cfg(test)]
 mod tests {
+    use event_log::Position;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_is_written_as_it_is_displayed(position: u64, shift in 0u32..64, epoch: Option<u32>) {
+            let id = EventId { position: Position::new(position >> shift), epoch: epoch.map(Epoch::new) };
+            let mut written = Vec::new();
+            write_event_id(&mut written, id);
+            prop_assert_eq!(String::from_utf8(written).unwrap(), id.to_string());
+        }
+    }
 
     #[test]
     fn json_but_strings_is_embedded_and_all_else_is_a_string() {

@@ -5,7 +5,6 @@
 //! cannot hold a line end, and ids are ours. A frame is made once for all its readers; one that is large is made a piece
 //! at a time, so that a slow reader of it costs a piece and not the frame.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use broker::Memo;
@@ -17,6 +16,8 @@ use crate::envelope;
 
 /// Text that is escaped at a time.
 const ESCAPED_BYTES: usize = 4 * KIB;
+/// Room for what a frame has beside its data, in most cases.
+const HEAD_BYTES: usize = 512;
 
 /// How a stream's events are framed.
 #[derive(Debug, Clone, Copy)]
@@ -42,99 +43,126 @@ impl Framer {
         if let Some(frame) = kept.and_then(|kept| kept.get()) {
             return Frame::Whole(frame.clone());
         }
-        let mut pieces = Pieces::new(Arc::clone(event), *self, retry_ms);
-        let first = pieces.next_piece();
-        if !pieces.is_done() {
-            return Frame::Large(first, pieces);
+        let mut first = Vec::with_capacity(event.data.as_str().len().min(FRAME_PIECE_BYTES_MAX) + HEAD_BYTES);
+        let pieces = self.write(event, retry_ms, &mut first);
+        let first = Bytes::from(first);
+        match (pieces, kept) {
+            (Some(pieces), _) => Frame::Large(first, pieces),
+            (None, Some(kept)) => Frame::Whole(kept.get_or_init(|| first).clone()),
+            (None, None) => Frame::Whole(first),
         }
-        match kept {
-            Some(kept) => Frame::Whole(kept.get_or_init(|| first).clone()),
-            None => Frame::Whole(first),
+    }
+
+    /// Frames an event behind what a buffer holds already, for one reader: nothing is allocated but what the buffer lacks. Of
+    /// a large frame the first piece is written, and what makes the others is returned.
+    pub(crate) fn write(
+        &self,
+        event: &Arc<Event>,
+        retry_ms: Option<u64>,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Pieces> {
+        let mut progress = Progress::default();
+        match self.write_piece(event, retry_ms, &mut progress, buffer) {
+            true => None,
+            false => Some(Pieces { event: Arc::clone(event), framer: *self, progress, done: false }),
+        }
+    }
+
+    /// Writes on in a frame until it ends, or a piece of it is full; whether it ended.
+    fn write_piece(
+        &self,
+        event: &Event,
+        retry_ms: Option<u64>,
+        progress: &mut Progress,
+        buffer: &mut Vec<u8>,
+    ) -> bool {
+        let full = buffer.len() + FRAME_PIECE_BYTES_MAX;
+        let data = event.data.as_str();
+        if !progress.begun {
+            progress.begun = true;
+            progress.embedded = self.envelope && envelope::is_embedded(data);
+            self.write_head(event, retry_ms, progress.embedded, buffer);
+        }
+        let ended = match self.envelope {
+            true => write_value(data, progress, full, buffer),
+            false => write_lines(data, &mut progress.written, full, buffer),
+        };
+        if ended {
+            write_id(buffer, EventId::new(event.position, self.epoch));
+        }
+        ended
+    }
+
+    fn write_head(&self, event: &Event, retry_ms: Option<u64>, embedded: bool, buffer: &mut Vec<u8>) {
+        if let Some(event_type) = &event.event_type {
+            write_field(buffer, b"event: ", event_type.as_str().as_bytes());
+        }
+        if let Some(retry_ms) = retry_ms {
+            write_retry(buffer, retry_ms);
+        }
+        buffer.extend_from_slice(b"data: ");
+        if self.envelope {
+            envelope::write_before_data(buffer, event, self.epoch);
+            buffer.extend_from_slice(if embedded { b"" } else { b"\"" });
         }
     }
 }
 
-/// Makes an event's frame a piece at a time.
+/// How much of a frame is written.
+#[derive(Default)]
+struct Progress {
+    begun: bool,
+    /// Bytes of the data.
+    written: usize,
+    /// The data stands in its envelope as it is.
+    embedded: bool,
+}
+
+/// Makes a large frame's other pieces, one at a time.
 pub(crate) struct Pieces {
     event: Arc<Event>,
     framer: Framer,
-    retry_ms: Option<u64>,
-    /// How much of the data is written; `None` before the head of the frame is.
-    written: Option<usize>,
-    embedded: bool,
+    progress: Progress,
     done: bool,
 }
 
 impl Pieces {
-    fn new(event: Arc<Event>, framer: Framer, retry_ms: Option<u64>) -> Self {
-        Pieces { event, framer, retry_ms, written: None, embedded: false, done: false }
-    }
-
     pub(crate) fn is_done(&self) -> bool {
         self.done
     }
 
     /// The next piece; the last one ends with the id and the blank line.
     pub(crate) fn next_piece(&mut self) -> Bytes {
-        let data_left = self.event.data.as_str().len() - self.written.unwrap_or(0);
-        let mut buffer = Vec::with_capacity(data_left.min(FRAME_PIECE_BYTES_MAX) + 512);
-        let mut written = self.written.unwrap_or_else(|| {
-            self.write_head(&mut buffer);
-            0
-        });
-        let event = Arc::clone(&self.event);
-        let data = event.data.as_str();
-        let complete = match self.framer.envelope {
-            true => self.write_value(&mut buffer, data, &mut written),
-            false => write_lines(&mut buffer, data, &mut written),
-        };
-        self.written = Some(written);
-        if complete {
-            write_id(&mut buffer, EventId::new(self.event.position, self.framer.epoch));
-            self.done = true;
-        }
+        let data_left = self.event.data.as_str().len() - self.progress.written;
+        let mut buffer = Vec::with_capacity(data_left.min(FRAME_PIECE_BYTES_MAX) + HEAD_BYTES);
+        self.done = self.framer.write_piece(&self.event, None, &mut self.progress, &mut buffer);
         Bytes::from(buffer)
-    }
-
-    fn write_head(&mut self, buffer: &mut Vec<u8>) {
-        if let Some(event_type) = &self.event.event_type {
-            write_field(buffer, "event", event_type.as_str());
-        }
-        if let Some(retry_ms) = self.retry_ms {
-            write_field(buffer, "retry", retry_ms);
-        }
-        buffer.extend_from_slice(b"data: ");
-        if self.framer.envelope {
-            envelope::write_before_data(buffer, &self.event, self.framer.epoch);
-            self.embedded = envelope::is_embedded(self.event.data.as_str());
-            buffer.extend_from_slice(if self.embedded { b"" } else { b"\"" });
-        }
-    }
-
-    /// Writes on in an envelope's data; whether it is complete.
-    fn write_value(&self, buffer: &mut Vec<u8>, data: &str, written: &mut usize) -> bool {
-        while *written < data.len() {
-            if buffer.len() >= FRAME_PIECE_BYTES_MAX {
-                return false;
-            }
-            let end = data.floor_char_boundary(*written + ESCAPED_BYTES);
-            let part = &data[*written..end];
-            match self.embedded {
-                true => buffer.extend_from_slice(part.as_bytes()),
-                false => envelope::write_escaped(buffer, part),
-            }
-            *written = end;
-        }
-        buffer.extend_from_slice(if self.embedded { b"}\n" } else { b"\"}\n" });
-        true
     }
 }
 
-/// Writes on in plain data; whether it is complete. `data: ` of the first line is written already.
-fn write_lines(buffer: &mut Vec<u8>, data: &str, written: &mut usize) -> bool {
+/// Writes on in an envelope's data until the buffer is full; whether it is complete.
+fn write_value(data: &str, progress: &mut Progress, full: usize, buffer: &mut Vec<u8>) -> bool {
+    while progress.written < data.len() {
+        if buffer.len() >= full {
+            return false;
+        }
+        let end = data.floor_char_boundary(progress.written + ESCAPED_BYTES);
+        let part = &data[progress.written..end];
+        match progress.embedded {
+            true => buffer.extend_from_slice(part.as_bytes()),
+            false => envelope::write_escaped(buffer, part),
+        }
+        progress.written = end;
+    }
+    buffer.extend_from_slice(if progress.embedded { b"}\n" } else { b"\"}\n" });
+    true
+}
+
+/// Writes on in plain data until the buffer is full; whether it is complete. `data: ` of the first line is written already.
+fn write_lines(data: &str, written: &mut usize, full: usize, buffer: &mut Vec<u8>) -> bool {
     let bytes = data.as_bytes();
     while *written < bytes.len() {
-        let Some(room) = FRAME_PIECE_BYTES_MAX.checked_sub(buffer.len()).filter(|room| *room > 0) else {
+        let Some(room) = full.checked_sub(buffer.len()).filter(|room| *room > 0) else {
             return false;
         };
         let rest = &bytes[*written..];
@@ -160,11 +188,11 @@ pub(crate) fn write_block(
     data: &serde_json::Value,
     id: Option<EventId>,
 ) {
-    write_field(buffer, "event", name);
+    write_field(buffer, b"event: ", name.as_bytes());
     if let Some(retry_ms) = retry_ms {
-        write_field(buffer, "retry", retry_ms);
+        write_retry(buffer, retry_ms);
     }
-    write_field(buffer, "data", data);
+    write_field(buffer, b"data: ", data.to_string().as_bytes());
     match id {
         Some(id) => write_id(buffer, id),
         None => buffer.push(b'\n'),
@@ -174,13 +202,21 @@ pub(crate) fn write_block(
 /// A comment line alone: a blank line after it would make an empty event in some clients.
 pub(crate) const HEARTBEAT: &[u8] = b":\n";
 
-fn write_field(buffer: &mut Vec<u8>, name: &str, value: impl std::fmt::Display) {
-    // Writing to memory cannot fail.
-    let _ = writeln!(buffer, "{name}: {value}");
+/// `name` ends with the colon and the blank.
+fn write_field(buffer: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    buffer.extend_from_slice(name);
+    buffer.extend_from_slice(value);
+    buffer.push(b'\n');
+}
+
+fn write_retry(buffer: &mut Vec<u8>, retry_ms: u64) {
+    write_field(buffer, b"retry: ", itoa::Buffer::new().format(retry_ms).as_bytes());
 }
 
 fn write_id(buffer: &mut Vec<u8>, id: EventId) {
-    let _ = write!(buffer, "id: {id}\n\n");
+    buffer.extend_from_slice(b"id: ");
+    envelope::write_event_id(buffer, id);
+    buffer.extend_from_slice(b"\n\n");
 }
 
 #[cfg(test)]

@@ -11,17 +11,24 @@ fn framed(new: NewEvent, envelope: bool, retry_ms: Option<u64>) -> String {
     let framer = Framer { epoch: Epoch::new(0x7f3a_9c1e), envelope };
     let bytes = match framer.frame(&event, None, retry_ms) {
         Frame::Whole(bytes) => bytes.to_vec(),
-        Frame::Large(first, mut pieces) => {
-            let mut all = first.to_vec();
-            while !pieces.is_done() {
-                let piece = pieces.next_piece();
-                assert!(piece.len() <= FRAME_PIECE_BYTES_MAX + 6 * ESCAPED_BYTES + 512, "{}", piece.len());
-                all.extend_from_slice(&piece);
-            }
-            all
-        }
+        Frame::Large(first, pieces) => joined(&first, pieces),
     };
+    // The same behind what stands in a buffer already.
+    let mut buffer = b"before".to_vec();
+    let pieces = framer.write(&event, retry_ms, &mut buffer);
+    let behind = pieces.map_or_else(|| buffer.clone(), |pieces| joined(&buffer, pieces));
+    assert!(behind.strip_prefix(b"before").is_some_and(|behind| behind == bytes));
     String::from_utf8(bytes).unwrap()
+}
+
+fn joined(first: &[u8], mut pieces: Pieces) -> Vec<u8> {
+    let mut all = first.to_vec();
+    while !pieces.is_done() {
+        let piece = pieces.next_piece();
+        assert!(piece.len() <= FRAME_PIECE_BYTES_MAX + 6 * ESCAPED_BYTES + 512, "{}", piece.len());
+        all.extend_from_slice(&piece);
+    }
+    all
 }
 
 fn plain(data: &str) -> String {
