@@ -4,7 +4,7 @@
 //! white space and without CR or LF; anything else, JSON strings too, is a JSON string of the exact text. So what reads
 //! an envelope and publishes its fields again publishes exactly the same data.
 
-use event_log::{Epoch, Event, EventId};
+use event_log::{Epoch, Event, EventId, EventView};
 use serde::de::IgnoredAny;
 
 /// Whether data stands in an envelope as it is.
@@ -30,29 +30,29 @@ pub(crate) fn write_event_id(buffer: &mut Vec<u8>, id: EventId) {
 }
 
 /// Everything of the envelope before the data's value.
-pub(crate) fn write_before_data(buffer: &mut Vec<u8>, event: &Event, epoch: Epoch) {
+pub(crate) fn write_before_data(buffer: &mut Vec<u8>, event: &EventView<'_>, epoch: Epoch) {
     use std::io::Write;
     buffer.extend_from_slice(b"{\"id\":\"");
     write_event_id(buffer, EventId::new(event.position, epoch));
     buffer.extend_from_slice(b"\",\"topic\":");
-    write_text(buffer, event.topic.as_str());
+    write_text(buffer, event.topic);
     buffer.extend_from_slice(b",\"type\":");
     write_text(buffer, event.type_name());
     buffer.extend_from_slice(b",\"key\":");
-    write_optional(buffer, event.key.as_ref().map(|key| key.as_str()));
+    write_optional(buffer, event.key);
     buffer.extend_from_slice(b",\"origin\":");
-    write_optional(buffer, event.origin.as_ref().map(|origin| origin.as_str()));
+    write_optional(buffer, event.origin);
     // Writing to memory cannot fail.
     let _ = write!(buffer, ",\"time\":\"{}\",\"uuid\":\"{}\",\"data\":", event.time, event.uuid);
 }
 
 /// The whole envelope, without a line end.
 pub(crate) fn write(buffer: &mut Vec<u8>, event: &Event, epoch: Epoch) {
-    write_before_data(buffer, event, epoch);
-    let data = event.data.as_str();
-    match is_embedded(data) {
-        true => buffer.extend_from_slice(data.as_bytes()),
-        false => write_text(buffer, data),
+    let event = event.view();
+    write_before_data(buffer, &event, epoch);
+    match is_embedded(event.data) {
+        true => buffer.extend_from_slice(event.data.as_bytes()),
+        false => write_text(buffer, event.data),
     }
     buffer.push(b'}');
 }

@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use broker::Memo;
+use broker::{Memo, Next};
 use bytes::Bytes;
 use event_log::limits::{FRAME_PIECE_BYTES_MAX, KIB};
-use event_log::{Epoch, Event, EventId};
+use event_log::{Epoch, Event, EventId, EventView, ReplayedEvent};
 
 use crate::envelope;
 
@@ -35,34 +35,56 @@ pub(crate) enum Frame {
 }
 
 impl Framer {
-    /// Frames an event, or takes the frame that was made for another reader. Only the first block of a quiet stream has a
-    /// `retry`.
-    pub(crate) fn frame(&self, event: &Arc<Event>, memo: Option<&Memo>, retry_ms: Option<u64>) -> Frame {
-        let memo = memo.filter(|_| retry_ms.is_none());
-        let kept = memo.map(|memo| if self.envelope { &memo.envelope } else { &memo.plain });
-        if let Some(frame) = kept.and_then(|kept| kept.get()) {
-            return Frame::Whole(frame.clone());
-        }
-        let mut first = Vec::with_capacity(event.data.as_str().len().min(FRAME_PIECE_BYTES_MAX) + HEAD_BYTES);
-        let pieces = self.write(event, retry_ms, &mut first);
-        let first = Bytes::from(first);
-        match (pieces, kept) {
-            (Some(pieces), _) => Frame::Large(first, pieces),
-            (None, Some(kept)) => Frame::Whole(kept.get_or_init(|| first).clone()),
-            (None, None) => Frame::Whole(first),
-        }
-    }
-
-    /// Frames an event behind what a buffer holds already, for one reader: nothing is allocated but what the buffer lacks. Of
-    /// a large frame the first piece is written, and what makes the others is returned.
+    /// Frames an event behind what a buffer holds already; nothing is allocated but what the buffer lacks. What others read as
+    /// well is framed once, and copied. Of a large frame the first piece is written, and what makes the others is
+    /// returned. Only the first block of a quiet stream has a `retry`.
     pub(crate) fn write(
         &self,
-        event: &Arc<Event>,
+        event: Next<'_>,
         retry_ms: Option<u64>,
         buffer: &mut Vec<u8>,
     ) -> Option<Pieces> {
+        match event {
+            Next::Recent(event, memo) => match self.frame(event, memo, retry_ms) {
+                Frame::Whole(frame) => {
+                    buffer.extend_from_slice(&frame);
+                    None
+                }
+                Frame::Large(first, pieces) => {
+                    buffer.extend_from_slice(&first);
+                    Some(pieces)
+                }
+            },
+            Next::Replayed(ReplayedEvent::Shared(event)) => self.write_first(event, retry_ms, buffer),
+            Next::Replayed(ReplayedEvent::Packed(event)) => {
+                let ended = self.write_piece(&event, retry_ms, &mut Progress::default(), buffer);
+                assert!(ended, "the frame of an event that was laid into a page is one piece");
+                None
+            }
+        }
+    }
+
+    /// Frames an event that others read as well, or takes the frame that was made for another reader.
+    pub(crate) fn frame(&self, event: &Arc<Event>, memo: &Memo, retry_ms: Option<u64>) -> Frame {
+        let kept = if self.envelope { &memo.envelope } else { &memo.plain };
+        if retry_ms.is_none()
+            && let Some(frame) = kept.get()
+        {
+            return Frame::Whole(frame.clone());
+        }
+        let mut first = Vec::with_capacity(event.data.as_str().len().min(FRAME_PIECE_BYTES_MAX) + HEAD_BYTES);
+        let pieces = self.write_first(event, retry_ms, &mut first);
+        let first = Bytes::from(first);
+        match (pieces, retry_ms) {
+            (Some(pieces), _) => Frame::Large(first, pieces),
+            (None, None) => Frame::Whole(kept.get_or_init(|| first).clone()),
+            (None, Some(_)) => Frame::Whole(first),
+        }
+    }
+
+    fn write_first(&self, event: &Arc<Event>, retry_ms: Option<u64>, buffer: &mut Vec<u8>) -> Option<Pieces> {
         let mut progress = Progress::default();
-        match self.write_piece(event, retry_ms, &mut progress, buffer) {
+        match self.write_piece(&event.view(), retry_ms, &mut progress, buffer) {
             true => None,
             false => Some(Pieces { event: Arc::clone(event), framer: *self, progress, done: false }),
         }
@@ -71,13 +93,13 @@ impl Framer {
     /// Writes on in a frame until it ends, or a piece of it is full; whether it ended.
     fn write_piece(
         &self,
-        event: &Event,
+        event: &EventView<'_>,
         retry_ms: Option<u64>,
         progress: &mut Progress,
         buffer: &mut Vec<u8>,
     ) -> bool {
         let full = buffer.len() + FRAME_PIECE_BYTES_MAX;
-        let data = event.data.as_str();
+        let data = event.data;
         if !progress.begun {
             progress.begun = true;
             progress.embedded = self.envelope && envelope::is_embedded(data);
@@ -93,9 +115,9 @@ impl Framer {
         ended
     }
 
-    fn write_head(&self, event: &Event, retry_ms: Option<u64>, embedded: bool, buffer: &mut Vec<u8>) {
-        if let Some(event_type) = &event.event_type {
-            write_field(buffer, b"event: ", event_type.as_str().as_bytes());
+    fn write_head(&self, event: &EventView<'_>, retry_ms: Option<u64>, embedded: bool, buffer: &mut Vec<u8>) {
+        if let Some(event_type) = event.event_type {
+            write_field(buffer, b"event: ", event_type.as_bytes());
         }
         if let Some(retry_ms) = retry_ms {
             write_retry(buffer, retry_ms);
@@ -135,7 +157,7 @@ impl Pieces {
     pub(crate) fn next_piece(&mut self) -> Bytes {
         let data_left = self.event.data.as_str().len() - self.progress.written;
         let mut buffer = Vec::with_capacity(data_left.min(FRAME_PIECE_BYTES_MAX) + HEAD_BYTES);
-        self.done = self.framer.write_piece(&self.event, None, &mut self.progress, &mut buffer);
+        self.done = self.framer.write_piece(&self.event.view(), None, &mut self.progress, &mut buffer);
         Bytes::from(buffer)
     }
 }

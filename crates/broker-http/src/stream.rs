@@ -22,7 +22,7 @@ use crate::connections::Listed;
 use crate::gap::gap_data;
 use crate::pulse::Alarm;
 use crate::reading::Reading;
-use crate::sse::{self, Frame, Framer, Pieces};
+use crate::sse::{self, Framer, Pieces};
 use crate::state::State;
 use crate::subscribe::StreamPlace;
 
@@ -148,19 +148,13 @@ impl EventStream {
             }
         }
         while large.is_none() && buffer.len() < full {
-            let Some((event, memo)) = events.get(*next) else { break };
+            let Some(event) = events.get(*next) else { break };
             *next += 1;
-            self.told = event.position;
-            match self.framer.frame(event, memo, self.first_retry_ms.take()) {
-                Frame::Whole(frame) => buffer.extend_from_slice(&frame),
-                Frame::Large(first, pieces) => {
-                    buffer.extend_from_slice(&first);
-                    *large = Some(Box::new(pieces));
-                }
-            }
+            self.told = event.position();
+            *large = self.framer.write(event, self.first_retry_ms.take(), buffer).map(Box::new);
         }
         self.listed.note(self.told);
-        if large.is_none() && *next >= events.len() {
+        if large.is_none() && events.get(*next).is_none() {
             self.saying = Saying::Nothing;
         }
     }

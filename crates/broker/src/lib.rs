@@ -45,7 +45,7 @@ pub use policies::Policies;
 pub use policy::{InvalidPolicy, Policy, Stated};
 pub use retention_stats::{RemovedCounts, RetentionCounts, RetentionStats};
 pub use start::{Gap, GapReason, OnGap, Opened, Start};
-pub use subscription::{Events, Step, Subscription};
+pub use subscription::{Events, Next, Step, Subscription};
 
 use feeder::Feeder;
 use hub::Hub;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use event_log::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX};
 use event_log::{
-    Cursor, Epoch, Event, EventId, EventLog, Filter, LogReader, Page, PageLimit, Position, ReadError,
+    Cursor, Epoch, Event, EventId, EventLog, EventView, Filter, LogReader, PageLimit, Position, ReadError,
+    ReplayPage, Replayed, ReplayedEvent,
 };
 use futures_util::future::BoxFuture;
 
@@ -47,7 +48,7 @@ enum Asked {
 }
 
 /// The answer to what was asked; it gives the reader back.
-type Answer = BoxFuture<'static, (Box<dyn LogReader>, Result<Page, ReadError>)>;
+type Answer = BoxFuture<'static, (Box<dyn LogReader>, Result<ReplayPage, ReadError>)>;
 
 impl Reading {
     /// Keeps work where it outlives the wait for it, and returns what to wait for.
@@ -75,41 +76,53 @@ pub enum Step {
 /// Events of one step.
 pub enum Events {
     /// From the log.
-    Replayed(Vec<Arc<Event>>),
+    Replayed(Replayed),
     /// From the memory of recent events, shared with all who follow them.
     Recent(Vec<Arc<Recent>>),
 }
 
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+pub enum Next<'a> {
+    /// From the log, for one reader.
+    Replayed(ReplayedEvent<'a>),
+    /// From the memory of recent events, with the place where a protocol may keep what it makes of one that others read as
+    /// well.
+    Recent(&'a Arc<Event>, &'a Memo),
+}
+
+impl<'a> Next<'a> {
+    /// Its place.
+    pub fn position(&self) -> Position {
+        match self {
+            Next::Replayed(event) => event.position(),
+            Next::Recent(event, _) => event.position,
+        }
+    }
+
+    /// The event, however it is held.
+    pub fn view(&self) -> EventView<'a> {
+        match self {
+            Next::Replayed(event) => event.view(),
+            Next::Recent(event, _) => event.view(),
+        }
+    }
+}
+
 impl Events {
-    /// How many.
-    pub fn len(&self) -> usize {
+    /// The event at an index.
+    pub fn get(&self, index: usize) -> Option<Next<'_>> {
         match self {
-            Events::Replayed(events) => events.len(),
-            Events::Recent(events) => events.len(),
-        }
-    }
-
-    /// Never, as a step has at least one.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// One of them, in order, with the place where a protocol may keep what it makes of one that others read as well.
-    pub fn get(&self, index: usize) -> Option<(&Arc<Event>, Option<&Memo>)> {
-        match self {
-            Events::Replayed(events) => events.get(index).map(|event| (event, None)),
-            Events::Recent(events) => events.get(index).map(|recent| (&recent.event, Some(&recent.memo))),
-        }
-    }
-
-    /// The events in order, with the place where a protocol may keep what it makes of one that others read as well.
-    pub fn iter(&self) -> Box<dyn Iterator<Item = (&Arc<Event>, Option<&Memo>)> + '_> {
-        match self {
-            Events::Replayed(events) => Box::new(events.iter().map(|event| (event, None))),
+            Events::Replayed(events) => events.get(index).map(Next::Replayed),
             Events::Recent(events) => {
-                Box::new(events.iter().map(|recent| (&recent.event, Some(&recent.memo))))
+                events.get(index).map(|recent| Next::Recent(&recent.event, &recent.memo))
             }
         }
+    }
+
+    /// The events in order.
+    pub fn iter(&self) -> impl Iterator<Item = Next<'_>> {
+        (0..).map_while(|index| self.get(index))
     }
 }
 
@@ -224,9 +237,9 @@ impl Subscription {
 fn begin(mut reader: Box<dyn LogReader>, asked: Asked, cursor: Cursor) -> Answer {
     Box::pin(async move {
         let page = match asked {
-            Asked::Page => reader.read(cursor, LIMIT).await,
-            Asked::Judgement => reader.resume(cursor).await.map(|resumed| Page {
-                events: Vec::new(),
+            Asked::Page => reader.replay(cursor, LIMIT).await,
+            Asked::Judgement => reader.resume(cursor).await.map(|resumed| ReplayPage {
+                events: Replayed::default(),
                 next: resumed.cursor,
                 at_head: false,
                 gap: resumed.gap,

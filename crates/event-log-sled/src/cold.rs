@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use event_log::{Event, Filter, PageLimit, Position, ReadError, Topic, limits};
+use event_log::{Event, Filter, PageLimit, Position, ReadError, Replayed, Topic, limits};
 
 use crate::chunk::Chunk;
 use crate::dead::DeadPlaces;
@@ -24,6 +24,8 @@ use crate::store::{Store, index_damaged};
 const INDEX_COST: u64 = 16;
 /// Places that are looked up together along the index.
 const PLACES_AT_ONCE: usize = 256;
+/// Topics that one read finds again without the table; a power of two.
+const SLOTS: usize = 64;
 
 /// One read, for one filter.
 pub(crate) struct Read<'a> {
@@ -34,54 +36,117 @@ pub(crate) struct Read<'a> {
 
 /// Kept events that are wanted, and how far they go.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct PageOfKept {
-    pub(crate) events: Vec<Arc<Event>>,
+pub(crate) struct PageOfKept<S = Vec<Arc<Event>>> {
+    pub(crate) events: S,
     pub(crate) next: Position,
     pub(crate) at_head: bool,
 }
 
+/// What the events of a page become.
+pub(crate) trait Sink: Default {
+    /// The chosen records of one chunk, until all of them are known.
+    type Chosen<'a>: Default;
+
+    /// A record was chosen.
+    fn choose<'a>(
+        &mut self,
+        chosen: &mut Self::Chosen<'a>,
+        record: Record<'a>,
+        topic: &Topic,
+        chunk: &Chunk,
+    ) -> Result<(), String>;
+
+    /// No more records of the chunk are taken.
+    fn end_chunk(&mut self, chosen: Self::Chosen<'_>, chunk: &Chunk) -> Result<(), String>;
+}
+
+impl Sink for Vec<Arc<Event>> {
+    type Chosen<'a> = Vec<(Record<'a>, Topic)>;
+
+    fn choose<'a>(
+        &mut self,
+        chosen: &mut Self::Chosen<'a>,
+        record: Record<'a>,
+        topic: &Topic,
+        _: &Chunk,
+    ) -> Result<(), String> {
+        chosen.push((record, topic.clone()));
+        Ok(())
+    }
+
+    fn end_chunk(&mut self, chosen: Self::Chosen<'_>, chunk: &Chunk) -> Result<(), String> {
+        // A few events out of a chunk are copied out of it, so that they do not keep all of it in memory.
+        let text_bytes: usize = chosen.iter().map(|(record, _)| record.text_bytes()).sum();
+        let share = text_bytes * 2 >= chunk.held();
+        for (record, topic) in chosen {
+            let texts = if share { record.texts_in(chunk.body()) } else { record.texts_copied() };
+            self.push(Arc::new(record.event(texts, Some(topic))?));
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Replayed {
+    type Chosen<'a> = ();
+
+    fn choose<'a>(
+        &mut self,
+        (): &mut Self::Chosen<'a>,
+        record: Record<'a>,
+        topic: &Topic,
+        chunk: &Chunk,
+    ) -> Result<(), String> {
+        match Replayed::packs(record.text_bytes()) {
+            true => self.pack(&record.view()?),
+            false => {
+                let is_alone = record.text_bytes() * 2 >= chunk.held();
+                let texts = if is_alone { record.texts_in(chunk.body()) } else { record.texts_copied() };
+                self.share(Arc::new(record.event(texts, Some(topic.clone()))?));
+            }
+        }
+        Ok(())
+    }
+
+    fn end_chunk(&mut self, (): (), _: &Chunk) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// A page that is being filled.
-struct Filling {
+struct Filling<S> {
     limit: PageLimit,
-    events: Vec<Arc<Event>>,
+    events: S,
+    count: usize,
+    last: Position,
     bytes: usize,
     /// Bytes of chunks that were read for it.
     walked: usize,
 }
 
-impl Filling {
+impl<S: Sink> Filling<S> {
     fn new(limit: PageLimit) -> Self {
-        Filling { limit, events: Vec::new(), bytes: 0, walked: 0 }
+        Filling { limit, events: S::default(), count: 0, last: Position::ORIGIN, bytes: 0, walked: 0 }
     }
 
     fn is_full(&self) -> bool {
-        self.events.len() >= self.limit.events || self.bytes >= self.limit.bytes
+        self.count >= self.limit.events || self.bytes >= self.limit.bytes
     }
 
-    fn push(&mut self, event: Event) {
-        self.bytes += event.weight();
-        self.events.push(Arc::new(event));
-    }
-
-    fn last(&self) -> Position {
-        self.events.last().map_or(Position::ORIGIN, |event| event.position)
-    }
-
-    fn page(self, next: Position, head: Position) -> PageOfKept {
+    fn page(self, next: Position, head: Position) -> PageOfKept<S> {
         PageOfKept { events: self.events, next, at_head: next >= head }
     }
 }
 
 impl Read<'_> {
-    pub(crate) fn kept_page(
+    pub(crate) fn kept_page<S: Sink>(
         &self,
         resolved: &mut Resolved,
         after: Position,
         limit: PageLimit,
-    ) -> Result<PageOfKept, ReadError> {
+    ) -> Result<PageOfKept<S>, ReadError> {
         let (head, merge) = self.begin(resolved, Way::After(after));
         if after >= head {
-            return Ok(PageOfKept { events: Vec::new(), next: after, at_head: true });
+            return Ok(PageOfKept { events: S::default(), next: after, at_head: true });
         }
         match merge {
             Some(merge) => self.page_by_index(merge, head, limit),
@@ -102,17 +167,17 @@ impl Read<'_> {
         (catalog.head, merge)
     }
 
-    fn page_by_index(
+    fn page_by_index<S: Sink>(
         &self,
         mut merge: Merge<'_>,
         head: Position,
         limit: PageLimit,
-    ) -> Result<PageOfKept, ReadError> {
+    ) -> Result<PageOfKept<S>, ReadError> {
         let mut filling = Filling::new(limit);
         merge.begin()?;
         loop {
             let mut places = Vec::new();
-            while places.len() < limit.events - filling.events.len() && places.len() < PLACES_AT_ONCE {
+            while places.len() < limit.events - filling.count && places.len() < PLACES_AT_ONCE {
                 match merge.next()? {
                     Some(place) if place <= head => places.push(place),
                     _ => break,
@@ -123,7 +188,7 @@ impl Read<'_> {
             };
             let through = self.fetch(&merge, &places, &mut filling)?;
             if filling.is_full() {
-                let next = filling.last();
+                let next = filling.last;
                 return Ok(filling.page(next, head));
             }
             if through < last || filling.walked >= limits::PAGE_SCAN_BYTES_MAX {
@@ -132,12 +197,12 @@ impl Read<'_> {
         }
     }
 
-    fn page_by_chunks(
+    fn page_by_chunks<S: Sink>(
         &self,
         after: Position,
         head: Position,
         limit: PageLimit,
-    ) -> Result<PageOfKept, ReadError> {
+    ) -> Result<PageOfKept<S>, ReadError> {
         let mut filling = Filling::new(limit);
         let mut topics = KnownTopics::new(self);
         for chunk in self.store.chunks(Position::new(after.get().saturating_add(1)), head)? {
@@ -148,7 +213,7 @@ impl Read<'_> {
                 record.position() > after
             })?;
             if filling.is_full() {
-                let next = filling.last();
+                let next = filling.last;
                 return Ok(filling.page(next, head));
             }
             if filling.walked >= limits::PAGE_SCAN_BYTES_MAX {
@@ -159,11 +224,11 @@ impl Read<'_> {
     }
 
     /// Takes the wanted ones of the events at these places, and returns the last place that was looked at.
-    fn fetch(
+    fn fetch<S: Sink>(
         &self,
         merge: &Merge<'_>,
         places: &[Position],
-        filling: &mut Filling,
+        filling: &mut Filling<S>,
     ) -> Result<Position, ReadError> {
         let mut topics = KnownTopics::new(self);
         let mut places = places.iter().copied().peekable();
@@ -209,75 +274,90 @@ impl Read<'_> {
     }
 
     /// Takes the wanted events among those records of a chunk that `choose` chooses, until the page is full.
-    fn take(
+    fn take<S: Sink>(
         &self,
         chunk: &Chunk,
-        filling: &mut Filling,
+        filling: &mut Filling<S>,
         topics: &mut KnownTopics<'_>,
         mut choose: impl FnMut(&Record<'_>) -> bool,
     ) -> Result<(), ReadError> {
         filling.walked += chunk.body().len();
+        let by_topic_only = self.filter.is_by_topic_only();
         let mut records = chunk.records();
-        let mut chosen = Vec::new();
-        while !filling.is_full() {
-            chosen.clear();
-            let (mut bytes, mut text_bytes) = (filling.bytes, 0);
-            while filling.events.len() + chosen.len() < filling.limit.events && bytes < filling.limit.bytes {
-                let Some(record) = records.next() else { break };
-                let record = record?;
-                if choose(&record)
-                    && let Some(topic) = topics.wanted(&record)?
-                {
-                    (bytes, text_bytes) = (bytes + record.weight(), text_bytes + record.text_bytes());
-                    chosen.push((record, topic));
+        let mut chosen = S::Chosen::default();
+        while !filling.is_full()
+            && let Some(record) = records.next().transpose()?
+        {
+            if !choose(&record) {
+                continue;
+            }
+            let Some(topic) = topics.wanted(&record)? else { continue };
+            if !by_topic_only {
+                let event = record.view().map_err(ReadError::Damaged)?;
+                if !self.filter.wants_named(event.type_name(), event.origin) {
+                    continue;
                 }
             }
-            if chosen.is_empty() {
-                return Ok(());
-            }
-            // A few events out of a chunk are copied out of it, so that they do not keep all of it in memory.
-            let share = text_bytes * 2 >= chunk.held();
-            for (record, topic) in chosen.drain(..) {
-                let texts = if share { record.texts_in(chunk.body()) } else { record.texts_copied() };
-                let event = record.event(texts, Some(topic)).map_err(ReadError::Damaged)?;
-                if self.filter.wants_of_topic(&event) {
-                    filling.push(event);
-                }
-            }
+            filling.count += 1;
+            filling.bytes += record.weight();
+            filling.last = record.position();
+            filling.events.choose(&mut chosen, record, topic, chunk).map_err(ReadError::Damaged)?;
         }
-        Ok(())
+        filling.events.end_chunk(chosen, chunk).map_err(ReadError::Damaged)
     }
 }
 
 /// Whether a record's event is kept and of a wanted topic. Each topic that one read meets is asked once.
 pub(crate) struct KnownTopics<'a> {
     read: &'a Read<'a>,
-    known: HashMap<TopicNumber, Known>,
+    known: Vec<Known>,
+    /// Where in `known` a topic is.
+    numbers: HashMap<TopicNumber, usize>,
+    /// For each value of [`slot`], where in `known` the topic is that had it last: neighbours are often of few topics.
+    slots: [Option<u32>; SLOTS],
     pub(crate) dead: DeadPlaces<'a>,
 }
 
 struct Known {
-    /// `None` if it is not wanted.
-    topic: Option<Topic>,
+    topic: Topic,
+    is_wanted: bool,
     removed_through: Position,
+}
+
+/// A number below [`SLOTS`] that most topics have alone: they differ near their ends.
+fn slot(topic: &[u8]) -> usize {
+    let end = topic.last_chunk().copied().unwrap_or_else(|| {
+        let mut end = [0; 8];
+        end[..topic.len()].copy_from_slice(topic);
+        end
+    });
+    let mixed = (u64::from_le_bytes(end) ^ topic.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> (u64::BITS - SLOTS.trailing_zeros())) as usize
 }
 
 impl<'a> KnownTopics<'a> {
     pub(crate) fn new(read: &'a Read<'a>) -> Self {
-        KnownTopics { read, known: HashMap::new(), dead: DeadPlaces::new(read.shared, read.store) }
+        let dead = DeadPlaces::new(read.shared, read.store);
+        KnownTopics { read, known: Vec::new(), numbers: HashMap::new(), slots: [None; SLOTS], dead }
     }
 
     /// The record's topic, if it is wanted and the event was not removed.
-    pub(crate) fn wanted(&mut self, record: &Record<'_>) -> Result<Option<Topic>, ReadError> {
-        let number = self.number(record)?;
-        let Known { topic, removed_through } = &self.known[&number];
-        let Some(topic) = topic.as_ref().filter(|_| record.position() > *removed_through) else {
+    pub(crate) fn wanted(&mut self, record: &Record<'_>) -> Result<Option<&Topic>, ReadError> {
+        let known = self.known(record)?;
+        let Known { is_wanted, removed_through, .. } = self.known[known];
+        if !is_wanted || record.position() <= removed_through || self.dead.has(record.position())? {
             return Ok(None);
-        };
-        Ok((!self.dead.has(record.position())?).then(|| topic.clone()))
+        }
+        Ok(Some(&self.known[known].topic))
     }
 
-    fn number(&mut self, record: &Record<'_>) -> Result<TopicNumber, ReadError> {
+    fn known(&mut self, record: &Record<'_>) -> Result<usize, ReadError> {
+        let slot = slot(record.topic());
+        if let Some(known) = self.slots[slot].map(|known| known as usize)
+            && self.known[known].topic.as_str().as_bytes() == record.topic()
+        {
+            return Ok(known);
+        }
         let view = self.read.shared.view();
         let topics = &view.catalog.topics;
         let number = std::str::from_utf8(record.topic()).ok().and_then(|name| topics.number(name));
@@ -285,11 +365,13 @@ impl<'a> KnownTopics<'a> {
             let what = format!("the event at {} is of a topic that is not in it", record.position());
             return Err(index_damaged(what));
         };
-        self.known.entry(number).or_insert_with(|| {
+        let known = *self.numbers.entry(number).or_insert_with(|| {
             let row = topics.row(number);
-            let topic = self.read.filter.wants_topic(&row.topic).then(|| row.topic.clone());
-            Known { topic, removed_through: row.removed_through }
+            let (topic, is_wanted) = (row.topic.clone(), self.read.filter.wants_topic(&row.topic));
+            self.known.push(Known { topic, is_wanted, removed_through: row.removed_through });
+            self.known.len() - 1
         });
-        Ok(number)
+        self.slots[slot] = u32::try_from(known).ok();
+        Ok(known)
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use event_log::{Event, EventType, Filter, PageLimit, Pattern, Position, ReadError, Timestamp, limits};
 
 use crate::blocks::{self, BlockNumber};
-use crate::cold::Read;
+use crate::cold::{PageOfKept, Read};
 use crate::keys::{self, Hash, TopicNumber};
 use crate::plan::{Planner, Walk};
 use crate::reader::Resolved;
@@ -58,7 +58,7 @@ impl Compaction<'_, '_> {
         let filter = Filter::new(vec![Pattern::from(self.plan.base.topic.clone())]);
         let read = Read { shared: self.planner.shared, store: self.planner.store, filter: &filter };
         let limit = PageLimit { events: COMPACTED_AT_ONCE, bytes: limits::PAGE_SCAN_BYTES_MAX };
-        let page = read.kept_page(&mut Resolved::default(), after, limit)?;
+        let page: PageOfKept = read.kept_page(&mut Resolved::default(), after, limit)?;
         for event in &page.events {
             self.take(event)?;
         }

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use event_log::{Cursor, Filter, LogReader, Page, PageLimit, Position, ReadError, Removals, Resumed, Seek};
+use event_log::{
+    Cursor, Event, Filter, LogReader, Page, PageLimit, Position, ReadError, Removals, ReplayPage, Resumed,
+    Seek,
+};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 
 use crate::catalog::Topics;
-use crate::cold::PageOfKept;
+use crate::cold::{PageOfKept, Sink};
 use crate::keys::TopicNumber;
 use crate::seek::{Search, Sought};
 use crate::shared::Shared;
@@ -68,7 +71,7 @@ impl SledReader {
     }
 
     /// The page, if it can be told without the disk.
-    fn page_in_memory(&self, after: Cursor, limit: PageLimit) -> Option<Answer> {
+    fn page_in_memory(&self, after: Cursor, limit: PageLimit) -> Option<Answer<Vec<Arc<Event>>>> {
         let view = self.shared.view();
         let catalog = &view.catalog;
         if catalog.is_missed(&self.filter, after) {
@@ -99,9 +102,12 @@ impl SledReader {
         Ok(Cursor { position, removals })
     }
 
-    async fn page(&self, after: Cursor, limit: PageLimit) -> Result<Page, ReadError> {
+    async fn page<S>(&self, after: Cursor, limit: PageLimit) -> Result<Told<S>, ReadError>
+    where
+        S: Sink + From<Vec<Arc<Event>>> + Send + 'static,
+    {
         let answer = match self.page_in_memory(after, limit) {
-            Some(answer) => answer,
+            Some(answer) => answer.map(S::from),
             None => {
                 let (filter, resolved) = (Arc::clone(&self.filter), Arc::clone(&self.resolved));
                 let read = move |shared: &Shared, store: &Store| {
@@ -112,30 +118,49 @@ impl SledReader {
         };
         match answer {
             Answer::Page(PageOfKept { events, next, at_head }, removals) => {
-                Ok(Page { events, next: Cursor { position: next, removals }, at_head, gap: false })
+                Ok(Told { events, next: Cursor { position: next, removals }, at_head, gap: false })
             }
             Answer::Missed(removals) => {
                 let next = self.after_gap(after, removals).await?;
                 let at_head = next.position >= self.shared.view().catalog.head;
-                Ok(Page { events: Vec::new(), next, at_head, gap: true })
+                Ok(Told { events: S::default(), next, at_head, gap: true })
             }
         }
     }
 }
 
 /// What a page came to, with the removals that it took into account.
-enum Answer {
-    Page(PageOfKept, Removals),
+enum Answer<S> {
+    Page(PageOfKept<S>, Removals),
     Missed(Removals),
 }
 
+impl<S> Answer<S> {
+    fn map<T>(self, into: impl FnOnce(S) -> T) -> Answer<T> {
+        match self {
+            Answer::Page(PageOfKept { events, next, at_head }, removals) => {
+                Answer::Page(PageOfKept { events: into(events), next, at_head }, removals)
+            }
+            Answer::Missed(removals) => Answer::Missed(removals),
+        }
+    }
+}
+
+/// A page, whatever its events have become.
+struct Told<S> {
+    events: S,
+    next: Cursor,
+    at_head: bool,
+    gap: bool,
+}
+
 /// Reads a page, and looks only then whether anything was removed: what was removed while it was read is seen.
-fn page_on_disk(
+fn page_on_disk<S: Sink>(
     read: &cold::Read<'_>,
     resolved: &Mutex<Resolved>,
     after: Cursor,
     limit: PageLimit,
-) -> Result<Answer, ReadError> {
+) -> Result<Answer<S>, ReadError> {
     let page = read.kept_page(&mut resolved.lock(), after.position, limit)?;
     let view = read.shared.view();
     let catalog = &view.catalog;
@@ -150,7 +175,22 @@ impl LogReader for SledReader {
         if self.shared.is_closed() {
             return ready(Err(ReadError::Closed)).boxed();
         }
-        self.page(after, limit).boxed()
+        let page = async move {
+            let Told { events, next, at_head, gap } = self.page(after, limit).await?;
+            Ok(Page { events, next, at_head, gap })
+        };
+        page.boxed()
+    }
+
+    fn replay(&mut self, after: Cursor, limit: PageLimit) -> BoxFuture<'_, Result<ReplayPage, ReadError>> {
+        if self.shared.is_closed() {
+            return ready(Err(ReadError::Closed)).boxed();
+        }
+        let page = async move {
+            let Told { events, next, at_head, gap } = self.page(after, limit).await?;
+            Ok(ReplayPage { events, next, at_head, gap })
+        };
+        page.boxed()
     }
 
     fn resume(&mut self, cursor: Cursor) -> BoxFuture<'_, Result<Resumed, ReadError>> {

@@ -12,7 +12,7 @@
 use bincode::config::{Configuration, LittleEndian, NoLimit, Varint};
 use bytes::Bytes;
 use bytestring::ByteString;
-use event_log::{Data, Event, EventType, IdempotencyKey, Key, Origin, Position, Timestamp, Topic};
+use event_log::{Data, Event, EventType, EventView, IdempotencyKey, Key, Origin, Position, Timestamp, Topic};
 use uuid::Uuid;
 
 const VERSION: u8 = 1;
@@ -166,6 +166,28 @@ impl<'a> Record<'a> {
         [topic, event_type, key, origin, idempotency_key, data].map(|length| length as usize)
     }
 
+    /// The event where it lies, without its idempotency key.
+    pub(crate) fn view(&self) -> Result<EventView<'a>, String> {
+        let name = |what: &dyn std::fmt::Display| format!("the record at {}: {what}", self.position());
+        let mut rest = std::str::from_utf8(self.texts).map_err(|error| name(&error))?;
+        let mut cut = |length: usize| {
+            let (text, behind) =
+                rest.split_at_checked(length).ok_or_else(|| name(&"a text ends inside a character"))?;
+            rest = behind;
+            Ok::<_, String>(text)
+        };
+        let present = |text: &'a str| if text.is_empty() { None } else { Some(text) };
+        let [topic, event_type, key, origin, idempotency_key, data] = self.lengths();
+        let topic = cut(topic)?;
+        let event_type = present(cut(event_type)?);
+        event_type.map_or(Ok(()), EventType::check).map_err(|error| name(&error))?;
+        let (key, origin) = (present(cut(key)?), present(cut(origin)?));
+        cut(idempotency_key)?;
+        let data = cut(data)?;
+        let (position, time, uuid) = (self.position(), self.time(), self.uuid());
+        Ok(EventView { position, time, uuid, topic, event_type, key, origin, data })
+    }
+
     /// Makes the event. `texts` are this record's texts, in bytes that the event may keep (see [`Record::texts_in`]);
     /// `topic` is the topic if it is known already, so that all its events share one text.
     pub(crate) fn event(&self, texts: Bytes, topic: Option<Topic>) -> Result<Event, String> {
@@ -297,6 +319,7 @@ pub(crate) mod tests {
             prop_assert_eq!(record.check(), Ok(()));
             prop_assert_eq!(record.weight(), event.weight());
             prop_assert_eq!(record.topic(), b"stocks.ibm");
+            prop_assert_eq!(record.view(), Ok(event.view()));
             prop_assert_eq!(record.parts(record.texts_in(&whole), None), Ok((event.clone(), idempotency)));
             prop_assert_eq!(record.event(record.texts_copied(), Some(event.topic.clone())), Ok(event));
         }

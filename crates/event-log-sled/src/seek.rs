@@ -215,10 +215,12 @@ impl Read<'_> {
             if last > through {
                 break;
             }
-            let Some(topic) = topics.wanted(&record)? else { continue };
+            if topics.wanted(&record)?.is_none() {
+                continue;
+            }
             let is_wanted = self.filter.is_by_topic_only() || {
-                let event = record.event(record.texts_in(chunk.body()), Some(topic));
-                self.filter.wants_of_topic(&event.map_err(ReadError::Damaged)?)
+                let event = record.view().map_err(ReadError::Damaged)?;
+                self.filter.wants_named(event.type_name(), event.origin)
             };
             if is_wanted {
                 wanted.push(last);

@@ -11,8 +11,8 @@ use futures_executor::block_on;
 
 use crate::{
     AppendError, Batch, Clock, Cursor, Data, EpochStart, Epochs, Event, EventId, EventLog, EventType,
-    Expected, Filter, IdempotencyKey, Key, ManualClock, NewEvent, Origin, PageLimit, Pattern, Position,
-    Receipt, Seek, Timestamp, Topic,
+    Expected, Filter, IdempotencyKey, Key, LogReader, ManualClock, NewEvent, Origin, Page, PageLimit,
+    Pattern, Position, Receipt, Seek, Timestamp, Topic,
 };
 
 mod removals;
@@ -83,6 +83,7 @@ pub fn read_from(
     loop {
         let page =
             block_on(reader.read(Cursor { position: cursor, removals: known }, limit)).expect("a page");
+        check_replay(&mut *reader, Cursor { position: cursor, removals: known }, limit, &page);
         assert!(page.next.removals >= known, "a reader never forgets a removal");
         known = page.next.removals;
         if page.gap {
@@ -107,6 +108,30 @@ pub fn read_from(
             return (all, gaps);
         }
     }
+}
+
+/// What is replayed is what was read, as far as both go.
+fn check_replay(reader: &mut dyn LogReader, after: Cursor, limit: PageLimit, page: &Page) {
+    let replay = block_on(reader.replay(after, limit)).expect("a page to pass on");
+    assert!(replay.events.len() <= limit.events, "a page of {} events", replay.events.len());
+    assert!(replay.gap || !page.gap, "a gap is told of either way");
+    if replay.gap {
+        return;
+    }
+    for (replayed, read) in replay.events.iter_from(0).zip(&page.events) {
+        assert_eq!(replayed.view(), read.view());
+    }
+    let last = replay.events.iter_from(0).last().map(|last| last.view().position);
+    assert!(
+        replay.next.position >= last.unwrap_or(after.position),
+        "the page's next is before its last event"
+    );
+    assert!(
+        !page.events.is_empty()
+            || !page.at_head
+            || replay.events.is_empty()
+            || replay.next.position > page.next.position
+    );
 }
 
 /// Everything that a log holds.

@@ -53,9 +53,15 @@ impl Filter {
 
     /// Whether an event of a wanted topic is wanted.
     pub fn wants_of_topic(&self, event: &Event) -> bool {
-        let typed =
-            self.types.is_empty() || self.types.iter().any(|wanted| wanted.as_str() == event.type_name());
-        typed && (self.exclude_origin.is_none() || self.exclude_origin != event.origin)
+        self.is_by_topic_only()
+            || self.wants_named(event.type_name(), event.origin.as_ref().map(Origin::as_str))
+    }
+
+    /// Whether an event of a wanted topic is wanted that has this type and origin.
+    pub fn wants_named(&self, type_name: &str, origin: Option<&str>) -> bool {
+        let typed = self.types.is_empty() || self.types.iter().any(|wanted| wanted.as_str() == type_name);
+        let excluded = self.exclude_origin.as_ref().map(Origin::as_str);
+        typed && (excluded.is_none() || excluded != origin)
     }
 
     /// Whether an event is wanted.

@@ -18,6 +18,7 @@ pub mod log;
 mod name;
 mod position;
 mod removal;
+mod replay;
 mod tail;
 mod topic;
 
@@ -40,5 +41,6 @@ pub use log::{
 pub use name::{Data, EventType, IdempotencyKey, Key, Origin};
 pub use position::{Epoch, EpochStart, Epochs, EventId, Position};
 pub use removal::{Cursor, Keep, Removal, Removals, Removed};
+pub use replay::{EventView, ReplayPage, Replayed, ReplayedEvent};
 pub use tail::{Tail, TailClosed, TailWatch};
 pub use topic::{Pattern, Topic};

@@ -64,6 +64,9 @@ pub const PAGE_EVENTS_MAX: usize = 512;
 pub const PAGE_BYTES_MAX: usize = 64 * KIB;
 /// Bytes of log that one read may walk past without a match before it answers with an empty page.
 pub const PAGE_SCAN_BYTES_MAX: usize = 4 * MIB;
+/// Texts of an event that is copied to the others of its page when it is replayed; a larger one is shared. Short enough that
+/// its frame is one piece, whatever in it is escaped.
+pub const PACKED_EVENT_BYTES_MAX: usize = FRAME_PIECE_BYTES_MAX / 8;
 /// Largest piece of a stream that is handed to the socket at once; a larger frame goes in several.
 pub const FRAME_PIECE_BYTES_MAX: usize = 64 * KIB;
 

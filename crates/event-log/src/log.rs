@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 use crate::{
     AppendError, Cursor, Epochs, Event, EventId, Filter, NewEvent, Pattern, Position, ReadError, Removal,
-    Removals, Removed, TailWatch, Timestamp, Topic,
+    Removals, Removed, ReplayPage, TailWatch, Timestamp, Topic,
 };
 
 /// A durable log of events in one order. See [the module](crate::log) for the rules.
@@ -84,6 +84,12 @@ pub trait LogReader: Send {
     /// were trimmed of which the cursor does not know, the page is a gap: it holds no events, and its `next` is where to
     /// go on.
     fn read(&mut self, after: Cursor, limit: PageLimit) -> BoxFuture<'_, Result<Page, ReadError>>;
+
+    /// The same page for one who only passes it on. An engine that has the events on disk need not make a value of each.
+    fn replay(&mut self, after: Cursor, limit: PageLimit) -> BoxFuture<'_, Result<ReplayPage, ReadError>> {
+        let page = self.read(after, limit);
+        Box::pin(async move { page.await.map(ReplayPage::from) })
+    }
 
     /// Judges a cursor without reading on: whether wanted events after it were trimmed of which it does not know. A gap is
     /// judged by topic; an event's type and origin do not count.

@@ -21,6 +21,12 @@ impl EventType {
     /// Reads a type, the broker's own ones too.
     pub fn parse(text: impl Into<ByteString>) -> Result<Self, Invalid> {
         let text = text.into();
+        Self::check(&text)?;
+        Ok(EventType(text))
+    }
+
+    /// Whether a text is a type, for one that is looked at where it lies.
+    pub fn check(text: &str) -> Result<(), Invalid> {
         if text.is_empty() || text.len() > TYPE_BYTES_MAX {
             return Err(Invalid::new(format!(
                 "the type has {} bytes; it has 1 to {TYPE_BYTES_MAX}",
@@ -29,11 +35,10 @@ impl EventType {
         }
         if text.contains(['\r', '\n', '\0']) {
             return Err(Invalid::new(format!(
-                "type {:?} has a CR, LF or NUL, which a type may not have",
-                &*text
+                "type {text:?} has a CR, LF or NUL, which a type may not have"
             )));
         }
-        Ok(EventType(text))
+        Ok(())
     }
 
     /// Reads the type of an event that somebody publishes: `None` for `message`, which is the same as no type; names

@@ -1,6 +1,6 @@
-use broker::Memo;
 use event_log::contract::event;
-use event_log::{EventType, NewEvent, Position, Timestamp};
+use event_log::limits::{NAME_BYTES_MAX, PACKED_EVENT_BYTES_MAX};
+use event_log::{EventType, Key, NewEvent, Origin, Position, Replayed, Timestamp};
 use uuid::Uuid;
 
 use super::*;
@@ -9,15 +9,21 @@ fn framed(new: NewEvent, envelope: bool, retry_ms: Option<u64>) -> String {
     let event =
         Arc::new(Event::place(new, Position::new(58), Timestamp::from_micros(1_000_001), Uuid::nil()));
     let framer = Framer { epoch: Epoch::new(0x7f3a_9c1e), envelope };
-    let bytes = match framer.frame(&event, None, retry_ms) {
+    let bytes = match framer.frame(&event, &Memo::default(), retry_ms) {
         Frame::Whole(bytes) => bytes.to_vec(),
         Frame::Large(first, pieces) => joined(&first, pieces),
     };
-    // The same behind what stands in a buffer already.
-    let mut buffer = b"before".to_vec();
-    let pieces = framer.write(&event, retry_ms, &mut buffer);
-    let behind = pieces.map_or_else(|| buffer.clone(), |pieces| joined(&buffer, pieces));
-    assert!(behind.strip_prefix(b"before").is_some_and(|behind| behind == bytes));
+    // The same behind what stands in a buffer already, however the event is held.
+    let (memo, view) = (Memo::default(), event.view());
+    let shared = [Next::Recent(&event, &memo), Next::Replayed(ReplayedEvent::Shared(&event))];
+    let packed = Replayed::packs(view.data.len() + view.topic.len())
+        .then_some(Next::Replayed(ReplayedEvent::Packed(view)));
+    for event in shared.into_iter().chain(packed) {
+        let mut buffer = b"before".to_vec();
+        let pieces = framer.write(event, retry_ms, &mut buffer);
+        let behind = pieces.map_or_else(|| buffer.clone(), |pieces| joined(&buffer, pieces));
+        assert!(behind.strip_prefix(b"before").is_some_and(|behind| behind == bytes));
+    }
     String::from_utf8(bytes).unwrap()
 }
 
@@ -88,16 +94,28 @@ fn large_frames_come_in_pieces_that_give_the_same() {
 }
 
 #[test]
+fn what_is_laid_into_a_page_makes_a_frame_of_one_piece_whatever_is_escaped() {
+    for letter in ["\n", "\u{1}", "\"", "\r"] {
+        let name = letter.replace(['\n', '\r'], "\u{2}").repeat(NAME_BYTES_MAX);
+        let data = letter.repeat(PACKED_EVENT_BYTES_MAX - 2 * NAME_BYTES_MAX - 1);
+        let key = Some(Key::parse(name.clone()).unwrap());
+        let event = NewEvent { key, origin: Some(Origin::parse(name).unwrap()), ..event("a", &data) };
+        assert!(!framed(event.clone(), false, Some(u64::MAX)).is_empty());
+        assert!(framed(event, true, Some(u64::MAX)).len() <= FRAME_PIECE_BYTES_MAX);
+    }
+}
+
+#[test]
 fn a_frame_is_made_once_for_all_readers() {
     let placed = Event::place(event("a", "x"), Position::new(1), Timestamp::default(), Uuid::nil());
     let (event, memo) = (Arc::new(placed), Memo::default());
     let framer = Framer { epoch: Epoch::new(1), envelope: false };
     let mut pointers = Vec::new();
     for _ in 0..2 {
-        let Frame::Whole(bytes) = framer.frame(&event, Some(&memo), None) else { panic!("a small frame") };
+        let Frame::Whole(bytes) = framer.frame(&event, &memo, None) else { panic!("a small frame") };
         pointers.push(bytes.as_ptr());
     }
     assert_eq!(pointers[0], pointers[1]);
-    let Frame::Whole(first) = framer.frame(&event, Some(&memo), Some(5)) else { panic!("a small frame") };
+    let Frame::Whole(first) = framer.frame(&event, &memo, Some(5)) else { panic!("a small frame") };
     assert!(first.starts_with(b"retry: 5\n"));
 }

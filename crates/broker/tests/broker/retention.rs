@@ -221,8 +221,8 @@ async fn keep_ledger(
         let next = tokio::time::timeout(Duration::from_secs(20), subscription.next()).await.expect("a step");
         match next.unwrap() {
             Step::Events(events) => {
-                ledger.seen.extend(events.iter().map(|(event, _)| event.position));
-                if events.iter().any(|(event, _)| event.data.as_str() == "end") {
+                ledger.seen.extend(events.iter().map(|event| event.position()));
+                if events.iter().any(|event| event.view().data == "end") {
                     return (opened.from.position, ledger);
                 }
                 // Some are slow.

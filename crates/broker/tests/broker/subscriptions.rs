@@ -149,7 +149,7 @@ async fn follow_with_cuts(broker: &Broker, wanted: Filter, reader: usize) -> Vec
         assert_eq!(opened.gap, None);
         for _ in 0..(reader + round) % 7 + 1 {
             if let Step::Events(events) = subscription.next().await.unwrap() {
-                ledger.extend(events.iter().map(|(event, _)| event.data.as_str().to_owned()));
+                ledger.extend(events.iter().map(|event| event.view().data.to_owned()));
             }
             place = subscription.cursor().position;
             if let Some(end) = ledger.iter().position(|data| data == "end") {
@@ -203,7 +203,7 @@ async fn a_read_that_outlasts_the_wait_for_it_is_not_begun_anew() {
     for _ in 0..200 {
         let step = tokio::time::timeout(Duration::from_millis(5), subscription.next()).await;
         if let Ok(Ok(Step::Events(events))) = step {
-            all.extend(events.iter().map(|(event, _)| event.data.as_str().to_owned()));
+            all.extend(events.iter().map(|event| event.view().data.to_owned()));
         }
     }
     assert_eq!(all, ["0", "1", "2"]);

@@ -59,7 +59,7 @@ impl Said {
 pub(crate) async fn step(subscription: &mut Subscription) -> Vec<Said> {
     let next = tokio::time::timeout(Duration::from_secs(20), subscription.next());
     match next.await.expect("a step").unwrap() {
-        Step::Events(events) => events.iter().map(|(event, _)| Said::event(event.data.as_str())).collect(),
+        Step::Events(events) => events.iter().map(|event| Said::event(event.view().data)).collect(),
         Step::Gap(gap) => vec![Said::Gap(gap)],
         Step::Live(head) => vec![Said::Live(head)],
         Step::Ended => panic!("ended"),
