@@ -13,6 +13,7 @@ mod options;
 mod archive;
 mod import;
 
+mod answer;
 mod stage;
 mod writer;
 
@@ -75,6 +76,7 @@ pub use import::{ImportError, Imported, Importer};
 pub use options::{OpenError, SledOptions};
 pub use verify::Verified;
 
+use answer::Answer;
 use shared::Shared;
 use writer::{Append, Request};
 
@@ -247,7 +249,7 @@ impl Inner {
         let queue = queue.as_ref().ok_or(AppendError::Closed)?;
         let weight = batch.weight();
         let before = self.queued_bytes.fetch_add(weight, Ordering::Relaxed);
-        let (answer, receipt) = oneshot::channel();
+        let (answer, receipt) = Answer::new();
         let refused = match before.saturating_add(weight) > limits::APPEND_QUEUE_BYTES_MAX {
             true => AppendError::Overloaded,
             false => match queue.appends.try_send(Request::Append(Append { batch, weight, answer })) {

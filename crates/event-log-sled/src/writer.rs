@@ -21,10 +21,11 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use crossbeam_channel::Receiver;
-use event_log::{AppendError, Batch, Clock, Position, ReadError, Receipt, Removed, limits};
+use event_log::{Batch, Clock, Position, ReadError, Receipt, Removed, limits};
 use tokio::sync::oneshot;
 
 use crate::SledOptions;
+use crate::answer::{Answer, Answers};
 use crate::chunk::ChunkWriter;
 use crate::directory::Lock;
 use crate::idempotency::Used;
@@ -38,7 +39,6 @@ use crate::witness::{Testimony, Witness};
 /// The longest pause between two commits.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-type Answer = oneshot::Sender<Result<Receipt, AppendError>>;
 /// Plans, and who waits for what comes of them.
 type Remove = (Vec<TopicPlan>, oneshot::Sender<Removed>);
 type Pack = (Box<PackPlan>, oneshot::Sender<Option<Segment>>);
@@ -216,10 +216,11 @@ impl Writer {
             false => self.write(store, stage, changes)?,
         };
         let (verdicts, removed) = ManuallyDrop::into_inner(answers);
-        // Whoever went away in the meantime does not hear it; what was done stands.
+        let mut answers = Answers::default();
         for (answer, verdict) in verdicts {
-            drop(answer.send(verdict.map(|events| Receipt { events, head })));
+            answers.add(answer, verdict.map(|events| Receipt { events, head }));
         }
+        drop(answers);
         removed.into_iter().for_each(|(answer, removed)| answer.send(removed).unwrap_or_default());
         packed.into_iter().for_each(|(answer, packed)| answer.send(packed).unwrap_or_default());
         Ok(())
