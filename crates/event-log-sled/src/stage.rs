@@ -29,29 +29,33 @@ pub(crate) type Verdict = Result<Vec<Appended>, AppendError>;
 
 /// The events of a commit, in order.
 pub(crate) struct Stage {
+    /// Those of the requests that were taken, then those of the request that is being judged.
     pub(crate) events: Vec<(Arc<Event>, Option<IdempotencyKey>)>,
     pub(crate) keys: HashMap<Hash, IdempotencyRow>,
+    /// Of the first events, as many as were looked at: only a request that expects an id needs to know.
     last_of_topic: HashMap<Topic, Position>,
+    looked_at: usize,
+    /// Of the log, before the commit.
     head: Position,
     time: Timestamp,
 }
 
-/// The new events of one request, before it is known whether it is taken.
+/// What else is known of a request before it is taken.
 #[derive(Default)]
 struct Draft {
-    events: Vec<(Event, Option<IdempotencyKey>)>,
     keys: HashMap<Hash, IdempotencyRow>,
     answers: Vec<Appended>,
 }
 
 impl Stage {
     /// Nothing yet, after the log's head; all events of the commit have this time, or the newest event's if that is later.
-    pub(crate) fn new(view: &View, now: Timestamp) -> Self {
+    pub(crate) fn new(view: &View, now: Timestamp, requests: usize) -> Self {
         let catalog = &view.catalog;
         Stage {
-            events: Vec::new(),
+            events: Vec::with_capacity(requests),
             keys: HashMap::new(),
             last_of_topic: HashMap::new(),
+            looked_at: 0,
             head: catalog.head,
             time: now.max(catalog.newest_time),
         }
@@ -65,39 +69,68 @@ impl Stage {
         ground: &Ground<'_>,
         room: impl FnOnce() -> Result<(), AppendError>,
     ) -> Result<Verdict, ReadError> {
-        let expected = batch.expected;
-        let draft = match self.draft(batch.events, ground)? {
+        let before = self.events.len();
+        let verdict = self.draft(batch, ground, room)?;
+        match verdict {
+            Ok(draft) => {
+                self.keys.extend(draft.keys);
+                Ok(Ok(draft.answers))
+            }
+            Err(refused) => {
+                self.events.truncate(before);
+                Ok(Err(refused))
+            }
+        }
+    }
+
+    fn draft(
+        &mut self,
+        batch: Batch,
+        ground: &Ground<'_>,
+        room: impl FnOnce() -> Result<(), AppendError>,
+    ) -> Result<Result<Draft, AppendError>, ReadError> {
+        let before = self.events.len();
+        let draft = match self.draft_events(batch.events, ground)? {
             Ok(draft) => draft,
             Err(refused) => return Ok(Err(refused)),
         };
-        let Some((first, _)) = draft.events.first() else {
-            return Ok(Ok(draft.answers));
+        let Some((first, _)) = self.events.get(before) else {
+            return Ok(Ok(draft));
         };
-        if let Some(expected) = expected {
-            let staged = self.last_of_topic.get(&first.topic).copied();
+        if let Some(expected) = batch.expected {
+            let first = Arc::clone(first);
             let last = || ground.view.catalog.topics.get(first.topic.as_str()).map(|row| row.last);
-            let last = staged.or_else(last);
+            let last = self.last_staged(&first.topic, before).or_else(last);
             if !expected.is_met(last, &ground.view.epochs) {
                 return Ok(Err(AppendError::ExpectedMismatch { last }));
             }
         }
         // The broker's own events are few and small, and some of them give room back: the floor is kept for them.
-        let needs_room = draft.events.iter().any(|(event, _)| !event.topic.is_reserved());
+        let needs_room = self.events[before..].iter().any(|(event, _)| !event.topic.is_reserved());
         if needs_room && let Err(refused) = room() {
             return Ok(Err(refused));
         }
-        Ok(Ok(self.take(draft)))
+        Ok(Ok(draft))
+    }
+
+    /// The last event of a topic among the first events.
+    fn last_staged(&mut self, topic: &Topic, events: usize) -> Option<Position> {
+        for (event, _) in &self.events[self.looked_at..events] {
+            self.last_of_topic.insert(event.topic.clone(), event.position);
+        }
+        self.looked_at = events;
+        self.last_of_topic.get(topic).copied()
     }
 
     /// Idempotency first: which events of a request are new, and what the answers are.
-    fn draft(
-        &self,
+    fn draft_events(
+        &mut self,
         events: Vec<NewEvent>,
         ground: &Ground<'_>,
     ) -> Result<Result<Draft, AppendError>, ReadError> {
-        let mut draft = Draft::default();
-        for (index, event) in events.into_iter().enumerate() {
-            let name = event.idempotency_key.clone().map(|key| {
+        let mut draft = Draft { answers: Vec::with_capacity(events.len()), ..Draft::default() };
+        for (index, mut event) in events.into_iter().enumerate() {
+            let name = event.idempotency_key.take().map(|key| {
                 let content = idempotency::content_hash(
                     event.event_type.as_ref(),
                     event.key.as_ref(),
@@ -142,26 +175,16 @@ impl Stage {
         Ok(earlier.filter(|row| row.time > forgotten))
     }
 
-    fn draft_new(&self, draft: &mut Draft, event: NewEvent, name: Option<(Hash, Hash, IdempotencyKey)>) {
-        let after = self.head.get() + draft.events.len() as u64;
-        let position = Position::new(after.checked_add(1).expect("fewer than 2^64 events"));
+    fn draft_new(&mut self, draft: &mut Draft, event: NewEvent, name: Option<(Hash, Hash, IdempotencyKey)>) {
+        let last = self.events.last().map_or(self.head, |(event, _)| event.position);
+        let position = Position::new(last.get().checked_add(1).expect("fewer than 2^64 events"));
         let (time, uuid) = (self.time, identity(self.time));
         let key = name.map(|(hash, content, key)| {
             draft.keys.insert(hash, IdempotencyRow { position, time, uuid, content });
             key
         });
         draft.answers.push(Appended { position, time, uuid, duplicate: false });
-        draft.events.push((Event::place(event, position, time, uuid), key));
-    }
-
-    fn take(&mut self, draft: Draft) -> Vec<Appended> {
-        for (event, key) in draft.events {
-            self.head = event.position;
-            self.last_of_topic.insert(event.topic.clone(), event.position);
-            self.events.push((Arc::new(event), key));
-        }
-        self.keys.extend(draft.keys);
-        draft.answers
+        self.events.push((Arc::new(Event::place(event, position, time, uuid)), key));
     }
 }
 

@@ -300,7 +300,7 @@ impl Writer {
         let view = self.shared.view();
         let window = self.options.idempotency_window;
         let ground = Ground { view: &view, used: &self.used, store, window };
-        let mut stage = Stage::new(&view, self.clock.now());
+        let mut stage = Stage::new(&view, self.clock.now(), requests.len());
         // The disk is asked once for a commit, and only if it has something new.
         let is_roomy = Cell::new(false);
         let room = || match is_roomy.get() {
