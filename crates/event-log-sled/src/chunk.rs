@@ -58,6 +58,12 @@ impl ChunkWriter {
         ChunkWriter { compress: true, ..ChunkWriter::default() }
     }
 
+    /// One that writes into memory that was used before.
+    pub(crate) fn reusing(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        ChunkWriter { bytes, ..ChunkWriter::default() }
+    }
+
     pub(crate) fn push(&mut self, event: &Event, idempotency_key: Option<&IdempotencyKey>) {
         let start = self.begin(event.position);
         record::encode(event, idempotency_key, &mut self.bytes);

@@ -138,6 +138,7 @@ impl SledLog {
             witness,
             clock,
             options: options.clone(),
+            buffer: Vec::new(),
             readers,
             lock,
         };

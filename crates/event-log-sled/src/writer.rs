@@ -103,6 +103,8 @@ pub(crate) struct Writer {
     pub(crate) witness: Witness,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: SledOptions,
+    /// The bytes of the commit before: room for those of the next.
+    pub(crate) buffer: Vec<u8>,
     /// The threads that read; they are joined before the store is let go.
     pub(crate) readers: Vec<JoinHandle<()>>,
     pub(crate) lock: Lock,
@@ -253,9 +255,12 @@ impl Writer {
     /// Makes everything of a commit durable: the events in their file, then what else changes in one batch. Then shows it, and
     /// returns the head.
     fn write(&mut self, store: &Store, stage: Stage, mut changes: Changes) -> Result<Position, ReadError> {
-        let mut chunks = ChunkWriter::default();
+        let mut chunks = ChunkWriter::reusing(std::mem::take(&mut self.buffer));
         stage.events.iter().for_each(|(event, key)| chunks.push(event, key.as_ref()));
-        store.append(&chunks.finish())?;
+        let chunks = chunks.finish();
+        store.append(&chunks)?;
+        self.buffer = chunks.bytes;
+        self.buffer.shrink_to(limits::COMMIT_BYTES_MAX);
         let with_checkpoint = changes.is_removal();
         if !changes.is_empty() {
             let mut writes = Writes::default();
