@@ -3,11 +3,11 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
-use event_log::{AppendError, Batch, EventId, Topic};
+use event_log::{AppendError, Batch, Epochs, Receipt, Topic};
 use mime::Mime;
-use serde::Serialize;
 
 use crate::body;
+use crate::envelope;
 use crate::json;
 use crate::problem::Problem;
 use crate::publish::{Answer, EXPECTED_ID, IDEMPOTENCY_KEY};
@@ -19,6 +19,9 @@ mod parse;
 
 use parse::Limits;
 
+/// Room for the answer to one event, in most cases.
+const ANSWER_BYTES: usize = 192;
+
 /// How the events stand in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -26,13 +29,6 @@ enum Form {
     Ndjson,
     /// One object, or an array of them.
     Json,
-}
-
-#[derive(Serialize)]
-struct Answers<'a> {
-    events: Vec<Answer<'a>>,
-    #[serde(serialize_with = "json::shown")]
-    head: EventId,
 }
 
 /// `POST /v1/events`.
@@ -59,11 +55,23 @@ pub(crate) async fn publish(
             _ => problem,
         }
     })?;
-    let told = receipt.events.iter().zip(&topics);
-    let events = told.map(|(appended, topic)| Answer::new(appended, topic, epochs.current())).collect();
     let all_known = receipt.events.iter().all(|appended| appended.duplicate);
     let status = if all_known { StatusCode::OK } else { StatusCode::CREATED };
-    Ok(json::answer(status, &Answers { events, head: epochs.id(receipt.head) }))
+    Ok(json::respond(status, answers(&receipt, &topics, epochs)))
+}
+
+/// Where each event came to lie, in their order, and the head.
+fn answers(receipt: &Receipt, topics: &[Topic], epochs: &Epochs) -> Vec<u8> {
+    let mut body = Vec::with_capacity(receipt.events.len() * ANSWER_BYTES);
+    body.extend_from_slice(b"{\"events\":[");
+    for (index, (appended, topic)) in receipt.events.iter().zip(topics).enumerate() {
+        body.extend_from_slice(if index > 0 { b"," } else { b"" });
+        Answer::new(appended, topic, epochs.current()).write(&mut body);
+    }
+    body.extend_from_slice(b"],\"head\":\"");
+    envelope::write_event_id(&mut body, epochs.id(receipt.head));
+    body.extend_from_slice(b"\"}");
+    body
 }
 
 /// What holds for one event has no meaning for many.

@@ -21,12 +21,17 @@ pub(crate) fn is_embedded(data: &str) -> bool {
 
 /// An id as its `Display` writes it, which would be a third of the cost of a small frame.
 pub(crate) fn write_event_id(buffer: &mut Vec<u8>, id: EventId) {
-    buffer.extend_from_slice(itoa::Buffer::new().format(id.position.get()).as_bytes());
+    write_number(buffer, id.position.get());
     if let Some(epoch) = id.epoch {
         let digit = |nibble: u32| b"0123456789abcdef"[(epoch.get() >> (4 * nibble) & 0xf) as usize];
         let [a, b, c, d, e, f, g, h] = [7, 6, 5, 4, 3, 2, 1, 0].map(digit);
         buffer.extend_from_slice(&[b'-', a, b, c, d, e, f, g, h]);
     }
+}
+
+/// A number, in decimal digits.
+pub(crate) fn write_number(buffer: &mut Vec<u8>, number: u64) {
+    buffer.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Everything of the envelope before the data's value.

@@ -2,6 +2,8 @@
 //!
 //! The body is the data, verbatim. The answer comes after the log's, so after the event is durable.
 
+use std::io::Write;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -10,10 +12,10 @@ use event_log::{
     Appended, Batch, Data, Epoch, EventId, EventType, Expected, IdempotencyKey, Key, NewEvent, Origin,
     Position, Timestamp, Topic,
 };
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::body;
+use crate::envelope;
 use crate::json;
 use crate::path::segment;
 use crate::problem::Problem;
@@ -26,13 +28,9 @@ pub(crate) const EXPECTED_ID: &str = "perennial-expected-id";
 const PARAMS: [Param; 3] = [Param::Once("type"), Param::Once("key"), Param::Once("origin")];
 
 /// Where a published event came to lie, as it is told.
-#[derive(Serialize)]
 pub(crate) struct Answer<'a> {
-    #[serde(serialize_with = "json::shown")]
     id: EventId,
-    sequence: u64,
     topic: &'a str,
-    #[serde(serialize_with = "json::shown")]
     time: Timestamp,
     uuid: Uuid,
     duplicate: bool,
@@ -42,12 +40,29 @@ impl<'a> Answer<'a> {
     pub(crate) fn new(appended: &Appended, topic: &'a Topic, epoch: Epoch) -> Self {
         Answer {
             id: EventId::new(appended.position, epoch),
-            sequence: appended.position.get(),
             topic: topic.as_str(),
             time: appended.time,
             uuid: appended.uuid,
             duplicate: appended.duplicate,
         }
+    }
+
+    /// Writes it as an object of JSON: by hand, because every event is answered.
+    pub(crate) fn write(&self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(b"{\"id\":\"");
+        envelope::write_event_id(buffer, self.id);
+        buffer.extend_from_slice(b"\",\"sequence\":");
+        envelope::write_number(buffer, self.id.position.get());
+        buffer.extend_from_slice(b",\"topic\":");
+        envelope::write_text(buffer, self.topic);
+        let uuid = self.uuid.hyphenated();
+        // Writing to memory cannot fail.
+        let _ = write!(buffer, ",\"time\":\"{}\",\"uuid\":\"", self.time);
+        buffer.extend_from_slice(uuid.encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+        let duplicate = if self.duplicate { "true" } else { "false" };
+        buffer.extend_from_slice(b"\",\"duplicate\":");
+        buffer.extend_from_slice(duplicate.as_bytes());
+        buffer.push(b'}');
     }
 
     /// Whether it was published now or before.
@@ -132,7 +147,9 @@ async fn publish(state: &State, event: NewEvent, conditions: Conditions) -> Resu
         .map_err(|error| Problem::append(&error, epochs))?;
     let appended = &receipt.events[0];
     let answer = Answer::new(appended, &topic, epochs.current());
-    let mut response = json::answer(answer.status(), &answer);
+    let mut body = Vec::new();
+    answer.write(&mut body);
+    let mut response = json::respond(answer.status(), body);
     if let Ok(location) = HeaderValue::try_from(format!("/v1/events/{}", answer.id)) {
         response.headers_mut().insert(LOCATION, location);
     }

@@ -47,17 +47,29 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let moment =
             OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000).map_err(|_| fmt::Error)?;
-        write!(
-            f,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-            moment.year(),
-            u8::from(moment.month()),
-            moment.day(),
-            moment.hour(),
-            moment.minute(),
-            moment.second(),
-            moment.microsecond()
-        )
+        // Every event shows its time, and a format string with seven padded numbers is most of what that would cost.
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        for (place, digits, number) in [
+            (0, 4, moment.year().unsigned_abs()),
+            (5, 2, u8::from(moment.month()).into()),
+            (8, 2, moment.day().into()),
+            (11, 2, moment.hour().into()),
+            (14, 2, moment.minute().into()),
+            (17, 2, moment.second().into()),
+            (20, 6, moment.microsecond()),
+        ] {
+            write_digits(&mut text[place..place + digits], number);
+        }
+        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// Writes a number with as many digits as there is room.
+fn write_digits(room: &mut [u8], mut number: u32) {
+    for digit in room.iter_mut().rev() {
+        // The remainder is a digit.
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 

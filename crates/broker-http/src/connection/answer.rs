@@ -11,7 +11,7 @@ use actix_web::http::header::HttpDate;
 use broker::Broker;
 use event_log::{AppendError, Receipt, Topic};
 
-use crate::json;
+use crate::envelope;
 use crate::problem::Problem;
 use crate::publish::Answer;
 
@@ -22,21 +22,32 @@ pub(super) fn write(
     topic: &Topic,
     result: &Result<Receipt, AppendError>,
 ) {
-    // Writing to memory cannot fail.
     match result {
         Ok(receipt) => {
             let answer = Answer::new(&receipt.events[0], topic, broker.epochs().current());
-            let body = json::to_vec(&answer);
-            write_head(buffer, answer.status(), body.len(), "application/json");
-            let _ = write!(buffer, "location: /v1/events/{}\r\n", answer.id());
-            write_date(buffer, broker);
-            buffer.extend_from_slice(&body);
+            let status = if answer.status() == StatusCode::CREATED { "201 Created" } else { "200 OK" };
+            BODY.with_borrow_mut(|body| {
+                body.clear();
+                answer.write(body);
+                buffer.extend_from_slice(b"HTTP/1.1 ");
+                buffer.extend_from_slice(status.as_bytes());
+                buffer.extend_from_slice(b"\r\ncontent-length: ");
+                envelope::write_number(buffer, body.len() as u64);
+                buffer.extend_from_slice(
+                    b"\r\ncontent-type: application/json\r\ncache-control: no-store\r\nlocation: /v1/events/",
+                );
+                envelope::write_event_id(buffer, answer.id());
+                buffer.extend_from_slice(b"\r\n");
+                write_date(buffer, broker);
+                buffer.extend_from_slice(body);
+            });
         }
         Err(error) => {
             let response = Problem::append(error, broker.epochs()).error_response();
             let headers = response.headers().clone();
             let status = response.status();
             let body = response.into_body().try_into_bytes().unwrap_or_default();
+            // Writing to memory cannot fail.
             let _ = write!(buffer, "HTTP/1.1 {status}\r\ncontent-length: {}\r\n", body.len());
             for (name, value) in &headers {
                 let _ = write!(buffer, "{name}: ");
@@ -49,14 +60,9 @@ pub(super) fn write(
     }
 }
 
-fn write_head(buffer: &mut Vec<u8>, status: StatusCode, body_bytes: usize, content_type: &str) {
-    let _ = write!(
-        buffer,
-        "HTTP/1.1 {status}\r\ncontent-length: {body_bytes}\r\ncontent-type: {content_type}\r\ncache-control: no-store\r\n"
-    );
-}
-
 thread_local! {
+    /// Where a body is made: its length comes before it.
+    static BODY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// The last date that was written, and its second.
     static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
 }
