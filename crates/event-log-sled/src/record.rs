@@ -1,4 +1,4 @@
-//! One event as bytes. This is the only file that knows bincode.
+//! One event as bytes. This is the only file that knows bincode, which writes the head.
 //!
 //! ```text
 //! version u8 | crc32 u32 | length u32 | head length u16 | head | topic type key origin idempotency-key data
@@ -27,7 +27,8 @@ const BINCODE: Configuration<LittleEndian, Varint, NoLimit> =
 
 /// The small fields of an event, and the lengths of its texts; 0 for a text that is absent, since none may be empty
 /// but data.
-#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode)]
+#[cfg_attr(test, derive(bincode::Decode))]
 struct Head {
     position: u64,
     time_micros: u64,
@@ -38,6 +39,34 @@ struct Head {
     origin: u32,
     idempotency_key: u32,
     data: u32,
+}
+
+impl Head {
+    /// Reads what bincode wrote, and says how many bytes it took. By hand: this is a good part of what it costs to pass an event
+    /// by.
+    fn decode(bytes: &[u8]) -> Option<(Self, usize)> {
+        let mut rest = bytes;
+        let (position, time_micros) = (number(&mut rest)?, number(&mut rest)?);
+        let uuid = *rest.split_off(..16)?.first_chunk()?;
+        let [topic, event_type, key, origin, idempotency_key, data] = {
+            let mut length = || u32::try_from(number(&mut rest)?).ok();
+            [length()?, length()?, length()?, length()?, length()?, length()?]
+        };
+        let head =
+            Head { position, time_micros, uuid, topic, event_type, key, origin, idempotency_key, data };
+        Some((head, bytes.len() - rest.len()))
+    }
+}
+
+/// Takes a number from the front: one byte, or a byte that says how many follow.
+fn number(rest: &mut &[u8]) -> Option<u64> {
+    match rest.split_off_first()? {
+        small @ ..=250 => Some(u64::from(*small)),
+        251 => rest.split_off(..2)?.first_chunk().map(|bytes| u64::from(u16::from_le_bytes(*bytes))),
+        252 => rest.split_off(..4)?.first_chunk().map(|bytes| u64::from(u32::from_le_bytes(*bytes))),
+        253 => rest.split_off(..8)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)),
+        254.. => None,
+    }
 }
 
 /// Appends an event's record to `bytes`.
@@ -117,8 +146,7 @@ impl<'a> Record<'a> {
             whole[PREFIX_BYTES..].split_first_chunk::<HEAD_LENGTH_BYTES>().ok_or("a record has no head")?;
         let head_length = usize::from(u16::from_be_bytes(*head_length));
         let (head, texts) = body.split_at_checked(head_length).ok_or("a record's head is cut off")?;
-        let (head, read): (Head, usize) = bincode::decode_from_slice(head, BINCODE)
-            .map_err(|error| format!("a record's head cannot be read: {error}"))?;
+        let (head, read) = Head::decode(head).ok_or("a record's head cannot be read")?;
         let record = Record { whole, texts, head };
         match read == head_length && record.lengths().iter().sum::<usize>() == texts.len() {
             true => Ok((record, rest)),
@@ -299,7 +327,35 @@ pub(crate) mod tests {
             .prop_map(|chars| chars.map(|chars| chars.into_iter().collect()))
     }
 
+    fn spread(number: u64, shift: u32) -> u64 {
+        number >> (shift % 64)
+    }
+
     proptest! {
+        #[test]
+        fn a_head_is_read_as_bincode_reads_it(
+            numbers: (u64, u32, u64, u32, u128), lengths: [(u32, u32); 6], cut: u8, flip: (u8, u8),
+        ) {
+            let [topic, event_type, key, origin, idempotency_key, data] =
+                lengths.map(|(length, shift)| length >> (shift % 32));
+            let head = Head {
+                position: spread(numbers.0, numbers.1),
+                time_micros: spread(numbers.2, numbers.3),
+                uuid: numbers.4.to_be_bytes(),
+                topic, event_type, key, origin, idempotency_key, data,
+            };
+            let mut bytes = bincode::encode_to_vec(&head, BINCODE).unwrap();
+            prop_assert_eq!(Head::decode(&bytes), Some((head, bytes.len())));
+            let cut = usize::from(cut) % bytes.len();
+            prop_assert_eq!(Head::decode(&bytes[..cut]), None);
+            let at = usize::from(flip.0) % bytes.len();
+            bytes[at] ^= flip.1;
+            // It takes a length that is written longer than needed; nobody writes one.
+            if let Ok(read) = bincode::decode_from_slice::<Head, _>(&bytes, BINCODE) {
+                prop_assert_eq!(Head::decode(&bytes), Some(read));
+            }
+        }
+
         #[test]
         fn records_read_back_what_was_written(
             numbers: (u64, u64, u128),
