@@ -27,6 +27,10 @@ const PLACES_AT_ONCE: usize = 256;
 /// Topics that one read finds again without the table; a power of two.
 const SLOTS: usize = 64;
 
+/// Bytes of chunks that are read at once, at least and at the most.
+const READ_BYTES_MIN: usize = 32 * limits::KIB;
+const READ_BYTES_MAX: usize = 256 * limits::KIB;
+
 /// One read, for one filter.
 pub(crate) struct Read<'a> {
     pub(crate) shared: &'a Shared,
@@ -44,6 +48,15 @@ pub(crate) struct PageOfKept<S = Vec<Arc<Event>>> {
 
 /// What the events of a page become.
 pub(crate) trait Sink: Default {
+    /// It keeps no chunk in memory, so it does not matter how much is read at once.
+    const LEAVES_CHUNKS: bool;
+
+    /// So many bytes of events come, if all that is read is wanted.
+    fn expect(&mut self, _bytes: usize) {}
+
+    /// The page is complete.
+    fn complete(&mut self) {}
+
     /// The chosen records of one chunk, until all of them are known.
     type Chosen<'a>: Default;
 
@@ -61,6 +74,8 @@ pub(crate) trait Sink: Default {
 }
 
 impl Sink for Vec<Arc<Event>> {
+    const LEAVES_CHUNKS: bool = false;
+
     type Chosen<'a> = Vec<(Record<'a>, Topic)>;
 
     fn choose<'a>(
@@ -87,6 +102,16 @@ impl Sink for Vec<Arc<Event>> {
 }
 
 impl Sink for Replayed {
+    const LEAVES_CHUNKS: bool = true;
+
+    fn expect(&mut self, bytes: usize) {
+        self.reserve(bytes.min(READ_BYTES_MAX) + limits::PACKED_EVENT_BYTES_MAX);
+    }
+
+    fn complete(&mut self) {
+        self.shrink();
+    }
+
     type Chosen<'a> = ();
 
     fn choose<'a>(
@@ -132,7 +157,14 @@ impl<S: Sink> Filling<S> {
         self.count >= self.limit.events || self.bytes >= self.limit.bytes
     }
 
-    fn page(self, next: Position, head: Position) -> PageOfKept<S> {
+    /// About how many bytes of chunks fill it, if all in them is wanted.
+    fn bytes_wanted(&self) -> usize {
+        let events = self.limit.bytes.saturating_sub(self.bytes);
+        (events + events / 4).clamp(READ_BYTES_MIN, READ_BYTES_MAX)
+    }
+
+    fn page(mut self, next: Position, head: Position) -> PageOfKept<S> {
+        self.events.complete();
         PageOfKept { events: self.events, next, at_head: next >= head }
     }
 }
@@ -203,10 +235,15 @@ impl Read<'_> {
         head: Position,
         limit: PageLimit,
     ) -> Result<PageOfKept<S>, ReadError> {
-        let mut filling = Filling::new(limit);
+        let mut filling = Filling::<S>::new(limit);
+        filling.events.expect(limit.bytes);
         let mut topics = KnownTopics::new(self);
-        for chunk in self.store.chunks(Position::new(after.get().saturating_add(1)), head)? {
-            let chunk = chunk?;
+        let mut chunks = self.store.chunks(Position::new(after.get().saturating_add(1)), head)?;
+        loop {
+            if S::LEAVES_CHUNKS {
+                chunks.want(filling.bytes_wanted());
+            }
+            let Some(chunk) = chunks.next().transpose()? else { break };
             let mut through = after.max(chunk.first());
             self.take(&chunk, &mut filling, &mut topics, |record| {
                 through = through.max(record.position());

@@ -11,6 +11,9 @@ use uuid::Uuid;
 use crate::limits::PACKED_EVENT_BYTES_MAX;
 use crate::{Cursor, Event, EventType, Key, Origin, Page, Position, Timestamp};
 
+/// Room for texts that a page may have and not use.
+const WASTE_BYTES_MAX: usize = 2 * PACKED_EVENT_BYTES_MAX;
+
 /// An event that is looked at where it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventView<'a> {
@@ -113,9 +116,16 @@ struct Head {
 const _: () = assert!(PACKED_EVENT_BYTES_MAX <= u16::MAX as usize, "a length fits into its field");
 
 impl Replayed {
-    /// Room for about so many bytes of texts.
-    pub fn with_capacity(bytes: usize) -> Self {
-        Replayed { texts: String::with_capacity(bytes), entries: Vec::new() }
+    /// Makes room for so many more bytes of texts.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.texts.reserve_exact(bytes);
+    }
+
+    /// Gives back room that is not needed, if it is worth it: a slow reader holds a page for long.
+    pub fn shrink(&mut self) {
+        if self.texts.capacity() - self.texts.len() > WASTE_BYTES_MAX {
+            self.texts.shrink_to_fit();
+        }
     }
 
     /// Whether an event with so many bytes of texts is laid into a page.
@@ -241,7 +251,8 @@ mod tests {
         let large = "x".repeat(PACKED_EVENT_BYTES_MAX);
         let events =
             [event(1, true, "é"), event(2, false, ""), event(5, false, &large), event(6, true, "last")];
-        let mut page = Replayed::with_capacity(10);
+        let mut page = Replayed::default();
+        page.reserve(10 * PACKED_EVENT_BYTES_MAX);
         for event in &events {
             let view = event.view();
             match Replayed::packs(view.topic.len() + view.data.len()) {
@@ -249,6 +260,7 @@ mod tests {
                 false => page.share(Arc::new(event.clone())),
             }
         }
+        page.shrink();
         assert_eq!((page.len(), page.is_empty()), (4, false));
         let seen: Vec<EventView<'_>> = page.iter_from(0).map(|event| event.view()).collect();
         assert_eq!(seen, events.iter().map(Event::view).collect::<Vec<_>>());

@@ -1,17 +1,18 @@
 //! Reading chunks out of segments: along the files, with a buffer, so that small chunks do not cost a system call each.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use event_log::{Position, ReadError};
+use rustix::buffer::spare_capacity;
 
 use crate::chunk::{Chunk, HEADER_BYTES, Header};
 use crate::segments::Segments;
 use crate::segments::segment::Segment;
 
-/// Bytes that one read brings, if the chunk is not larger.
+/// Bytes that one read brings, if the chunk is not larger and nobody says how many are wanted.
 const READ_BYTES: usize = 64 * 1_024;
 
 /// One file that is being read, from some chunk on.
@@ -22,12 +23,14 @@ pub(crate) struct FileWalk {
     end: u64,
     buffer: Bytes,
     buffer_at: u64,
+    /// Bytes that the next read brings.
+    read_bytes: usize,
 }
 
 impl FileWalk {
     /// Reads a file of so many bytes from a chunk's offset on.
     pub(crate) fn new(segment: Arc<Segment>, file: Arc<File>, offset: u64, end: u64) -> Self {
-        FileWalk { segment, file, offset, end, buffer: Bytes::new(), buffer_at: 0 }
+        FileWalk { segment, file, offset, end, buffer: Bytes::new(), buffer_at: 0, read_bytes: READ_BYTES }
     }
 
     /// Goes to the last chunk of the file that begins at a place or before it, if there is one.
@@ -85,12 +88,12 @@ impl FileWalk {
         let held = self.offset >= self.buffer_at
             && self.offset + count as u64 <= self.buffer_at + self.buffer.len() as u64;
         if !held {
-            let length = (self.end - self.offset).min(count.max(READ_BYTES) as u64) as usize;
-            let mut buffer = vec![0; length];
-            self.file.read_exact_at(&mut buffer, self.offset).map_err(|error| match error.kind() {
-                std::io::ErrorKind::UnexpectedEof => self.damaged("its file is cut off"),
-                _ => ReadError::Engine(format!("events/{}: {error}", self.segment.name()).into()),
-            })?;
+            let length = (self.end - self.offset).min(count.max(self.read_bytes) as u64) as usize;
+            let buffer =
+                read_exact_at(&self.file, length, self.offset).map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => self.damaged("its file is cut off"),
+                    _ => ReadError::Engine(format!("events/{}: {error}", self.segment.name()).into()),
+                })?;
             (self.buffer, self.buffer_at) = (Bytes::from(buffer), self.offset);
         }
         let start = (self.offset - self.buffer_at) as usize;
@@ -113,11 +116,27 @@ impl FileWalk {
     }
 }
 
+/// Reads so many bytes of a file into memory that nobody has to clear before.
+fn read_exact_at(file: &File, length: usize, offset: u64) -> io::Result<Vec<u8>> {
+    let mut buffer = Vec::with_capacity(length);
+    while buffer.len() < length {
+        let at = offset + buffer.len() as u64;
+        let read = rustix::io::retry_on_intr(|| rustix::io::pread(file, spare_capacity(&mut buffer), at))?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    // There may have been room for more.
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
 /// The chunks from a place on, through all segments, in order.
 pub(crate) struct Chunks<'a> {
     segments: &'a Segments,
     through: Position,
     walk: Option<FileWalk>,
+    read_bytes: usize,
     /// The last segment that was begun.
     at: Option<Position>,
     is_over: bool,
@@ -128,7 +147,15 @@ impl<'a> Chunks<'a> {
     pub(crate) fn new(segments: &'a Segments, from: Position, through: Position) -> Result<Self, ReadError> {
         let walk = segments.walk_to(from)?;
         let at = walk.as_ref().map(|walk| walk.segment.first);
-        Ok(Chunks { segments, through, walk, at, is_over: false })
+        Ok(Chunks { segments, through, walk, read_bytes: READ_BYTES, at, is_over: false })
+    }
+
+    /// So many bytes of chunks are wanted yet: the next read brings them at once.
+    pub(crate) fn want(&mut self, bytes: usize) {
+        self.read_bytes = bytes;
+        if let Some(walk) = &mut self.walk {
+            walk.read_bytes = bytes;
+        }
     }
 
     fn step(&mut self) -> Result<Option<Chunk>, ReadError> {
@@ -147,6 +174,7 @@ impl<'a> Chunks<'a> {
             }
             self.at = Some(next.first);
             self.walk = self.segments.walk(&next)?;
+            self.want(self.read_bytes);
         }
     }
 }
