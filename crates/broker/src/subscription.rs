@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use event_log::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX};
+use event_log::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX, REPLAY_PAGE_BYTES_MAX, REPLAY_PAGE_EVENTS_MAX};
 use event_log::{
     Cursor, Epoch, Event, EventId, EventLog, EventView, Filter, LogReader, PageLimit, Position, ReadError,
     ReplayPage, Replayed, ReplayedEvent,
@@ -14,6 +14,7 @@ use crate::hub::{Follow, Found, Hub, Memo, Recent};
 use crate::start::{Gap, GapReason, Opened};
 
 const LIMIT: PageLimit = PageLimit { events: PAGE_EVENTS_MAX, bytes: PAGE_BYTES_MAX };
+const REPLAY_LIMIT: PageLimit = PageLimit { events: REPLAY_PAGE_EVENTS_MAX, bytes: REPLAY_PAGE_BYTES_MAX };
 
 /// Everything that a filter wants after a place, for ever. It holds a cursor and no events.
 pub struct Subscription {
@@ -237,7 +238,7 @@ impl Subscription {
 fn begin(mut reader: Box<dyn LogReader>, asked: Asked, cursor: Cursor) -> Answer {
     Box::pin(async move {
         let page = match asked {
-            Asked::Page => reader.replay(cursor, LIMIT).await,
+            Asked::Page => reader.replay(cursor, REPLAY_LIMIT).await,
             Asked::Judgement => reader.resume(cursor).await.map(|resumed| ReplayPage {
                 events: Replayed::default(),
                 next: resumed.cursor,

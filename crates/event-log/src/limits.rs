@@ -58,10 +58,15 @@ pub const WAIT_SECONDS_MAX: u64 = 60;
 /// libraries give up without a word of why.
 pub const QUERY_BYTES_MAX: usize = 60 * KIB;
 
-/// Events that a stream takes from the log at a time.
+/// Events that a reader takes at a time.
 pub const PAGE_EVENTS_MAX: usize = 512;
-/// Bytes of events that a stream takes from the log at a time (one event may be larger).
+/// Bytes of events that a reader takes at a time (one event may be larger).
 pub const PAGE_BYTES_MAX: usize = 64 * KIB;
+/// Events that a stream takes from the log at a time while it replays.
+pub const REPLAY_PAGE_EVENTS_MAX: usize = 1_024;
+/// Bytes of events that a stream takes from the log at a time while it replays (one event may be larger). A page costs a
+/// hop to a thread that may block and back, so larger ones are cheaper; with its frames it is what a slow reader holds.
+pub const REPLAY_PAGE_BYTES_MAX: usize = 128 * KIB;
 /// Bytes of log that one read may walk past without a match before it answers with an empty page.
 pub const PAGE_SCAN_BYTES_MAX: usize = 4 * MIB;
 /// Texts of an event that is copied to the others of its page when it is replayed; a larger one is shared. Short enough that
