@@ -223,7 +223,7 @@ impl Read<'_> {
                 let next = filling.last;
                 return Ok(filling.page(next, head));
             }
-            if through < last || filling.walked >= limits::PAGE_SCAN_BYTES_MAX {
+            if through < last || filling.walked >= limits::PAGE_SEEK_BYTES_MAX {
                 return Ok(filling.page(through, head));
             }
         }
@@ -271,7 +271,7 @@ impl Read<'_> {
         let mut places = places.iter().copied().peekable();
         let mut through = Position::ORIGIN;
         while let Some(place) = places.peek().copied() {
-            if filling.is_full() || filling.walked >= limits::PAGE_SCAN_BYTES_MAX {
+            if filling.is_full() || filling.walked >= limits::PAGE_SEEK_BYTES_MAX {
                 break;
             }
             if let Some(chunk) = self.store.chunk_at(place)? {

@@ -69,6 +69,9 @@ pub const REPLAY_PAGE_EVENTS_MAX: usize = 1_024;
 pub const REPLAY_PAGE_BYTES_MAX: usize = 128 * KIB;
 /// Bytes of log that one read may walk past without a match before it answers with an empty page.
 pub const PAGE_SCAN_BYTES_MAX: usize = 4 * MIB;
+/// Bytes of log that one read along the index may read before it answers: each part of them lies elsewhere on the disk, and
+/// whoever waits for the first event waits for all of them.
+pub const PAGE_SEEK_BYTES_MAX: usize = 512 * KIB;
 /// Texts of an event that is copied to the others of its page when it is replayed; a larger one is shared. Short enough that
 /// its frame is one piece, whatever in it is escaped.
 pub const PACKED_EVENT_BYTES_MAX: usize = FRAME_PIECE_BYTES_MAX / 8;
