@@ -2,8 +2,6 @@
 //!
 //! The body is the data, verbatim. The answer comes after the log's, so after the event is durable.
 
-use std::io::Write;
-
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -55,12 +53,9 @@ impl<'a> Answer<'a> {
         envelope::write_number(buffer, self.id.position.get());
         buffer.extend_from_slice(b",\"topic\":");
         envelope::write_text(buffer, self.topic);
-        let uuid = self.uuid.hyphenated();
-        // Writing to memory cannot fail.
-        let _ = write!(buffer, ",\"time\":\"{}\",\"uuid\":\"", self.time);
-        buffer.extend_from_slice(uuid.encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+        envelope::write_identity(buffer, self.time, self.uuid);
         let duplicate = if self.duplicate { "true" } else { "false" };
-        buffer.extend_from_slice(b"\",\"duplicate\":");
+        buffer.extend_from_slice(b",\"duplicate\":");
         buffer.extend_from_slice(duplicate.as_bytes());
         buffer.push(b'}');
     }
