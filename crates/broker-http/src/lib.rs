@@ -51,3 +51,4 @@ mod topics;
 pub use export::Archives;
 pub use options::{Options, StaticPage, Writable};
 pub use server::serve;
+pub use sse::{Framer, Pieces};

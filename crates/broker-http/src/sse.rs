@@ -21,10 +21,11 @@ const HEAD_BYTES: usize = 512;
 
 /// How a stream's events are framed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Framer {
-    pub(crate) epoch: Epoch,
+pub struct Framer {
+    /// The history that the ids belong to.
+    pub epoch: Epoch,
     /// Each data is one line of JSON with all the event's fields.
-    pub(crate) envelope: bool,
+    pub envelope: bool,
 }
 
 /// An event ready to be written.
@@ -38,12 +39,7 @@ impl Framer {
     /// Frames an event behind what a buffer holds already; nothing is allocated but what the buffer lacks. What others read as
     /// well is framed once, and copied. Of a large frame the first piece is written, and what makes the others is
     /// returned. Only the first block of a quiet stream has a `retry`.
-    pub(crate) fn write(
-        &self,
-        event: Next<'_>,
-        retry_ms: Option<u64>,
-        buffer: &mut Vec<u8>,
-    ) -> Option<Pieces> {
+    pub fn write(&self, event: Next<'_>, retry_ms: Option<u64>, buffer: &mut Vec<u8>) -> Option<Pieces> {
         match event {
             Next::Recent(event, memo) => match self.frame(event, memo, retry_ms) {
                 Frame::Whole(frame) => {
@@ -141,7 +137,7 @@ struct Progress {
 }
 
 /// Makes a large frame's other pieces, one at a time.
-pub(crate) struct Pieces {
+pub struct Pieces {
     event: Arc<Event>,
     framer: Framer,
     progress: Progress,
@@ -149,12 +145,13 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    pub(crate) fn is_done(&self) -> bool {
+    /// Whether the frame is written.
+    pub fn is_done(&self) -> bool {
         self.done
     }
 
     /// The next piece; the last one ends with the id and the blank line.
-    pub(crate) fn next_piece(&mut self) -> Bytes {
+    pub fn next_piece(&mut self) -> Bytes {
         let data_left = self.event.data.as_str().len() - self.progress.written;
         let mut buffer = Vec::with_capacity(data_left.min(FRAME_PIECE_BYTES_MAX) + HEAD_BYTES);
         self.done = self.framer.write_piece(&self.event.view(), None, &mut self.progress, &mut buffer);
