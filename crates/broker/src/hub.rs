@@ -14,9 +14,10 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use event_log::limits::{RECENT_BYTES_MAX, RECENT_EVENTS_MAX, RECENT_PLACES_PER_PATTERN_MAX};
 use event_log::{Cursor, Event, Filter, PageLimit, Pattern, Position, Removals};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use slab::Slab;
 
+use crate::followers::{Followers, Place, WakeUps};
 use crate::routes::Routes;
 use crate::signal::Signal;
 
@@ -52,8 +53,8 @@ pub(crate) enum Found {
 pub(crate) struct Follow {
     hub: Arc<Hub>,
     signal: Arc<Signal>,
-    /// Interest, and the follower's number there.
-    places: Vec<(usize, usize)>,
+    /// Interests, and where the follower is in each.
+    places: Vec<(usize, Place)>,
 }
 
 pub(crate) struct Hub {
@@ -88,7 +89,7 @@ struct Interest {
     /// Place, and number in the ring.
     places: VecDeque<(Position, u64)>,
     after: Position,
-    followers: Arc<Mutex<Slab<Arc<Signal>>>>,
+    followers: Followers,
     /// Set while a page is routed, so that its followers are woken once for the page.
     touched: bool,
 }
@@ -119,7 +120,7 @@ impl Hub {
             .iter()
             .map(|pattern| {
                 let number = state.interest(pattern);
-                (number, state.interests[number].followers.lock().insert(Arc::clone(&signal)))
+                (number, state.interests[number].followers.join(Arc::clone(&signal)))
             })
             .collect();
         Follow { hub: Arc::clone(self), signal, places }
@@ -127,7 +128,8 @@ impl Hub {
 
     /// Takes durable events in, up to `routed`, and wakes those who follow them.
     pub(crate) fn route(&self, events: Vec<Arc<Event>>, routed: Position) {
-        let mut woken = Vec::new();
+        // Those who are woken here look for what is here, so they are when the lock is gone.
+        let mut wake_ups = WakeUps::default();
         {
             let mut state = self.state.write();
             let mut touched = Vec::new();
@@ -139,11 +141,8 @@ impl Hub {
             for number in touched {
                 let interest = &mut state.interests[number];
                 interest.touched = false;
-                woken.push(Arc::clone(&interest.followers));
+                wake_ups.add(&interest.followers);
             }
-        }
-        for followers in woken {
-            followers.lock().iter().for_each(|(_, signal)| signal.raise());
         }
     }
 
@@ -172,8 +171,9 @@ impl Hub {
 
     /// Wakes all who follow.
     pub(crate) fn wake(&self) {
+        let mut wake_ups = WakeUps::default();
         for (_, interest) in &self.state.read().interests {
-            interest.followers.lock().iter().for_each(|(_, signal)| signal.raise());
+            wake_ups.add(&interest.followers);
         }
     }
 
@@ -192,7 +192,7 @@ impl State {
             pattern: pattern.clone(),
             places: VecDeque::new(),
             after: self.routed,
-            followers: Arc::default(),
+            followers: Followers::default(),
             touched: false,
         });
         self.routes.insert(pattern, number);
@@ -301,14 +301,9 @@ impl Drop for Follow {
     fn drop(&mut self) {
         let mut state = self.hub.state.write();
         let State { interests, routes, numbers, .. } = &mut *state;
-        for (number, follower) in self.places.drain(..) {
-            let interest = &interests[number];
-            let unfollowed = {
-                let mut followers = interest.followers.lock();
-                followers.remove(follower);
-                followers.is_empty()
-            };
-            if unfollowed {
+        for (number, place) in self.places.drain(..) {
+            let interest = &mut interests[number];
+            if interest.followers.leave(&place) {
                 routes.remove(&interest.pattern);
                 numbers.remove(&interest.pattern);
                 interests.remove(number);

@@ -12,6 +12,7 @@ mod start;
 mod subscription;
 
 mod feeder;
+mod followers;
 mod hub;
 mod routes;
 mod signal;
