@@ -118,7 +118,16 @@ impl Ledger {
             exact.missing += missing;
         }
         if exact.seen != self.seen() {
-            return Err(format!("{} events came, of which {} were published", self.seen(), exact.seen));
+            let strange = self
+                .items
+                .iter()
+                .filter(|item| matches!(item, Item::Event(sequence) if !published.contains_key(sequence)));
+            return Err(format!(
+                "{} events came, of which {} were published; not {:?}",
+                self.seen(),
+                exact.seen,
+                strange.take(100).collect::<Vec<_>>()
+            ));
         }
         Ok(exact)
     }

@@ -18,8 +18,6 @@ use uuid::Uuid;
 const VERSION: u8 = 1;
 const PREFIX_BYTES: usize = 9;
 const HEAD_LENGTH_BYTES: usize = 2;
-/// Two numbers of 64 bits, a UUID and six numbers of 32 bits, each at its longest.
-const HEAD_BYTES_MAX: usize = 2 * 9 + 16 + 6 * 5;
 
 /// Spelled out, because a default that changes would change what lies on disk.
 const BINCODE: Configuration<LittleEndian, Varint, NoLimit> =
@@ -91,23 +89,19 @@ pub(crate) fn encode(event: &Event, idempotency_key: Option<&IdempotencyKey>, by
         idempotency_key,
         data,
     };
-    // What goes before the texts is made apart and copied in one go: growing the bytes field by field costs more than that.
-    let mut front = [0; PREFIX_BYTES + HEAD_LENGTH_BYTES + HEAD_BYTES_MAX];
-    let (before, head_bytes) = front.split_at_mut(PREFIX_BYTES + HEAD_LENGTH_BYTES);
-    let head_length =
-        bincode::encode_into_slice(&head, head_bytes, BINCODE).expect("a head at its longest fits");
-    let texts_length: usize = texts.iter().map(|text| text.len()).sum();
-    let following = length(HEAD_LENGTH_BYTES + head_length + texts_length);
-    before[0] = VERSION;
-    before[5..9].copy_from_slice(&following.to_be_bytes());
-    before[9..].copy_from_slice(&u16::try_from(head_length).expect("a head is short").to_be_bytes());
     let start = bytes.len();
-    bytes.reserve(front.len() + texts_length);
-    bytes.extend_from_slice(&front[..PREFIX_BYTES + HEAD_LENGTH_BYTES + head_length]);
+    bytes.extend([0; PREFIX_BYTES + HEAD_LENGTH_BYTES]);
+    let head_start = bytes.len();
+    bincode::encode_into_std_write(&head, bytes, BINCODE).expect("a vector takes every byte");
+    let head_length = u16::try_from(bytes.len() - head_start).expect("a head is short");
     for text in texts {
         bytes.extend_from_slice(text.as_bytes());
     }
     let record = &mut bytes[start..];
+    let following = length(record.len() - PREFIX_BYTES);
+    record[0] = VERSION;
+    record[5..9].copy_from_slice(&following.to_be_bytes());
+    record[9..11].copy_from_slice(&head_length.to_be_bytes());
     let checksum = checksum(record);
     record[1..5].copy_from_slice(&checksum.to_be_bytes());
 }
