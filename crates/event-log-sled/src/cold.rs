@@ -181,7 +181,11 @@ impl Read<'_> {
             return Ok(PageOfKept { events: S::default(), next: after, at_head: true });
         }
         match merge {
-            Some(merge) => self.page_by_index(merge, head, limit),
+            Some(mut merge) => {
+                let page = self.page_by_index(&mut merge, head, limit)?;
+                merge.settle(self.shared)?;
+                Ok(page)
+            }
             None => self.page_by_chunks(after, head, limit),
         }
     }
@@ -201,11 +205,12 @@ impl Read<'_> {
 
     fn page_by_index<S: Sink>(
         &self,
-        mut merge: Merge<'_>,
+        merge: &mut Merge<'_>,
         head: Position,
         limit: PageLimit,
     ) -> Result<PageOfKept<S>, ReadError> {
         let mut filling = Filling::new(limit);
+        let bytes_max = seek_bytes_max(merge);
         merge.begin()?;
         loop {
             let mut places = Vec::new();
@@ -218,12 +223,12 @@ impl Read<'_> {
             let Some(last) = places.last().copied() else {
                 return Ok(filling.page(head, head));
             };
-            let through = self.fetch(&merge, &places, &mut filling)?;
+            let through = self.fetch(merge, &places, &mut filling)?;
             if filling.is_full() {
                 let next = filling.last;
                 return Ok(filling.page(next, head));
             }
-            if through < last || filling.walked >= limits::PAGE_SEEK_BYTES_MAX {
+            if through < last || filling.walked >= bytes_max {
                 return Ok(filling.page(through, head));
             }
         }
@@ -271,7 +276,7 @@ impl Read<'_> {
         let mut places = places.iter().copied().peekable();
         let mut through = Position::ORIGIN;
         while let Some(place) = places.peek().copied() {
-            if filling.is_full() || filling.walked >= limits::PAGE_SEEK_BYTES_MAX {
+            if filling.is_full() || filling.walked >= seek_bytes_max(merge) {
                 break;
             }
             if let Some(chunk) = self.store.chunk_at(place)? {
@@ -342,6 +347,11 @@ impl Read<'_> {
         }
         filling.events.end_chunk(chosen, chunk).map_err(ReadError::Damaged)
     }
+}
+
+/// Bytes of chunks that a read along the index may read. Of many topics, to begin costs so much that it pays only for more.
+fn seek_bytes_max(merge: &Merge<'_>) -> usize {
+    (limits::PAGE_SEEK_BYTES_MAX + merge.topics() * limits::KIB).min(limits::PAGE_SCAN_BYTES_MAX)
 }
 
 /// Whether a record's event is kept and of a wanted topic. Each topic that one read meets is asked once.

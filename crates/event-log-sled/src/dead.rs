@@ -15,9 +15,9 @@ use crate::shared::Shared;
 use crate::store::{Store, index_damaged};
 
 /// Between two looks whether a commit is shown.
-const WAIT: Duration = Duration::from_micros(200);
+pub(crate) const WAIT: Duration = Duration::from_micros(200);
 /// Longer than any commit takes.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The dead places of the blocks that one read met.
 pub(crate) struct DeadPlaces<'a> {

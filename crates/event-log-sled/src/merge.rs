@@ -4,13 +4,16 @@
 //! taken when the merge begins, together with where it begins, so a checkpoint in between changes nothing.
 
 use std::collections::BinaryHeap;
+use std::time::Instant;
 
 use event_log::{Position, ReadError};
 
-use crate::keys::TopicNumber;
+use crate::dead::{WAIT, WAIT_MAX};
+use crate::keys::{self, TopicNumber};
 use crate::postings::Posting;
-use crate::shared::View;
-use crate::store::Store;
+use crate::rows::RemovalRow;
+use crate::shared::{Shared, View};
+use crate::store::{Store, index_damaged};
 
 /// Where a merge begins, and which way it goes.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +95,35 @@ impl<'a> Merge<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// How many topics it merges.
+    pub(crate) fn topics(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Waits until what was read is shown. A trim takes rows of the index in a batch that is in the store before it is durable and
+    /// shown, so what was read meanwhile lacks events that the view still has: a reader that took that for all there is would
+    /// go on behind them, and not be told. The same batch says of the topic how far it is trimmed; when that is shown, a barrier
+    /// later, it is seen who missed something.
+    pub(crate) fn settle(&self, shared: &Shared) -> Result<(), ReadError> {
+        for source in &self.sources {
+            let key = keys::removal(&shared.view().catalog.topics.row(source.topic).topic);
+            let Some(row) = self.store.get_sealed(&key)? else { continue };
+            let removal = row.and_then(|body| RemovalRow::decode(&body)).map_err(ReadError::Damaged)?;
+            let begun = Instant::now();
+            while shared.view().catalog.topics.row(source.topic).removed_through < removal.removed_through {
+                shared.is_open().map_err(|_| ReadError::Closed)?;
+                if begun.elapsed() > WAIT_MAX {
+                    let (topic, through) = (removal.topic, removal.removed_through);
+                    return Err(index_damaged(format!(
+                        "{topic} is trimmed up to {through}, which is not shown"
+                    )));
+                }
+                std::thread::sleep(WAIT);
+            }
+        }
+        Ok(())
     }
 
     fn rank(&self, place: Position) -> u64 {

@@ -131,9 +131,13 @@ impl Read<'_> {
                 for _ in 0..DEAD_AT_ONCE {
                     match merge.next()? {
                         Some(place) if dead.has(place)? => search.to = Seek::FirstOfTopicsAfter(place),
-                        found => return Ok(search.found(found)),
+                        found => {
+                            merge.settle(self.shared)?;
+                            return Ok(search.found(found));
+                        }
                     }
                 }
+                merge.settle(self.shared)?;
                 Ok(Sought::GoOn(search))
             }
             None => self.first_in_chunks(after, search),
@@ -161,17 +165,23 @@ impl Read<'_> {
     }
 
     /// Goes backwards until enough is found, or enough was done for one job.
-    fn seek_last(&self, resolved: &mut Resolved, mut search: Search) -> Result<Sought, ReadError> {
+    fn seek_last(&self, resolved: &mut Resolved, search: Search) -> Result<Sought, ReadError> {
         let (_, mut merge) = self.begin(resolved, Way::Through(search.through));
         if let Some(merge) = &mut merge {
             merge.begin()?;
         }
+        let sought = self.go_back(&mut merge, search)?;
+        merge.map_or(Ok(()), |merge| merge.settle(self.shared))?;
+        Ok(sought)
+    }
+
+    fn go_back(&self, merge: &mut Option<Merge<'_>>, mut search: Search) -> Result<Sought, ReadError> {
         let mut topics = KnownTopics::new(self);
         let mut walked = 0;
         while let Seek::Last(left) = search.to
             && walked < limits::PAGE_SCAN_BYTES_MAX
         {
-            let place = match &mut merge {
+            let place = match merge {
                 Some(merge) => next_through(merge, search.through)?,
                 None => Some(search.through).filter(|place| *place > Position::ORIGIN),
             };
@@ -187,7 +197,7 @@ impl Read<'_> {
                     self.check_gone(merge, &mut topics, place)?;
                 }
                 search.passed(left, &wanted, chunk.first())
-            } else if let Some(merge) = &merge {
+            } else if let Some(merge) = merge {
                 self.check_gone(merge, &mut topics, place)?;
                 search.passed(left, &[], place)
             } else {
