@@ -181,8 +181,10 @@ fn two_gigabytes_through_topics_of_two_hundred_megabytes_stay_within_the_bound()
     // The index of four times as many events has gone through the same memory.
     assert!(second.resident <= first.resident + SLACK, "from {} to {}", first.resident, second.resident);
     for (topic, _, share) in LIMITED {
-        let bytes = broker.topic(topic)["bytes"].as_u64().unwrap();
-        assert!(bytes <= share, "{topic} holds {bytes}");
+        // All together may be within their bounds a pass of retention before each is.
+        heavy::eventually("the topic is within its share", WITHIN, || {
+            broker.topic(topic)["bytes"].as_u64().unwrap() <= share
+        });
     }
     broker.kill();
     broker.restart();

@@ -45,6 +45,10 @@ fn the_metrics_agree_with_the_status() {
     broker.publish_many("t", 0..30);
     let mut reader = Reader::open(&broker, "/v1/topics/t/events");
     reader.until("$live");
+    // An event is counted as published a moment after it was answered.
+    heavy::eventually("all that was published is counted", WITHIN, || {
+        metrics(&broker)["perennial_events_published_total"] >= 30.0
+    });
     let (status, metrics) = (broker.json("/v1/status"), metrics(&broker));
     for (metric, member) in [
         ("perennial_events", "events"),
