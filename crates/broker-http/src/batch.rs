@@ -88,12 +88,14 @@ fn refuse_conditions(request: &HttpRequest) -> Result<(), Problem> {
     refuse(EXPECTED_ID, "publish the event alone, with POST /v1/topics/{topic}/events")
 }
 
+/// The last type that is one counts, if there are several, as where the web reads them
+/// ([Fetch](https://fetch.spec.whatwg.org/#concept-header-extract-mime-type)): some clients add theirs to one that is set already.
 fn form(request: &HttpRequest) -> Result<Form, Problem> {
-    let mut types = request.headers().get_all(CONTENT_TYPE);
-    let named = types.next().and_then(|value| value.to_str().ok()?.parse::<Mime>().ok());
-    let form = match (named.as_ref().map(Mime::essence_str), types.next()) {
-        (Some("application/x-ndjson"), None) => Some(Form::Ndjson),
-        (Some("application/json"), None) => Some(Form::Json),
+    let types = request.headers().get_all(CONTENT_TYPE);
+    let named = types.filter_map(|value| value.to_str().ok()?.parse::<Mime>().ok()).last();
+    let form = match named.as_ref().map(Mime::essence_str) {
+        Some("application/x-ndjson") => Some(Form::Ndjson),
+        Some("application/json") => Some(Form::Json),
         _ => None,
     };
     form.ok_or_else(|| {

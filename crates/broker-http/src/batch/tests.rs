@@ -287,8 +287,12 @@ async fn the_content_type_decides_how_a_body_is_read() {
     }
     let absent = request("POST", "/v1/events").set_payload(object);
     assert_eq!(call(&state, absent).await.refusal().0, 415);
-    let twice = batch("application/json", object).append_header((CONTENT_TYPE, "application/json"));
-    assert_eq!(call(&state, twice).await.refusal().0, 415);
+    let lines = format!("{object}\n{object}\n");
+    let twice = |first, second| batch(first, &lines).append_header((CONTENT_TYPE, second));
+    assert_eq!(call(&state, twice("application/json", "application/x-ndjson")).await.status, 201);
+    assert_eq!(call(&state, twice("application/x-ndjson", "no type")).await.status, 201);
+    assert_eq!(call(&state, twice("application/x-ndjson", "application/json")).await.refusal().0, 400);
+    assert_eq!(call(&state, twice("application/json", "text/plain")).await.refusal().0, 415);
 }
 
 #[actix_web::test]
