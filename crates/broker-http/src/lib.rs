@@ -12,6 +12,7 @@ mod state;
 
 mod connection;
 mod pulse;
+mod turns;
 
 mod access;
 mod endpoint;

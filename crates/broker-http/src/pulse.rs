@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::turns::Turns;
+
 /// How far apart the moments are.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -26,10 +28,11 @@ pub(crate) struct Pulse {
     /// Somebody waits for an earlier tick than all others.
     nearer: Notify,
     over: Cell<bool>,
+    turns: Rc<Turns>,
 }
 
 impl Pulse {
-    /// Starts the timer of this thread. When `shutdown` is cancelled, all who wait are woken, once.
+    /// Starts the timer of this thread, and its turns. When `shutdown` is cancelled, all who wait are woken, once.
     pub(crate) fn start(shutdown: CancellationToken) -> Rc<Self> {
         let pulse = Rc::new(Pulse {
             began: Instant::now(),
@@ -37,6 +40,7 @@ impl Pulse {
             waiting: RefCell::default(),
             nearer: Notify::new(),
             over: Cell::new(false),
+            turns: Turns::start(),
         });
         actix_web::rt::spawn(Rc::clone(&pulse).run(shutdown));
         pulse
@@ -76,6 +80,11 @@ impl Pulse {
     /// Whether the server stops.
     pub(crate) fn is_over(&self) -> bool {
         self.over.get()
+    }
+
+    /// The turns of the same thread.
+    pub(crate) fn turns(&self) -> Rc<Turns> {
+        Rc::clone(&self.turns)
     }
 
     fn tick(&self, moment: Instant) -> u64 {

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -20,11 +21,12 @@ use tokio::time::Instant;
 
 use crate::connections::Listed;
 use crate::gap::gap_data;
-use crate::pulse::Alarm;
+use crate::pulse::{Alarm, Pulse};
 use crate::reading::Reading;
 use crate::sse::{self, Framer, Pieces};
 use crate::state::State;
 use crate::subscribe::StreamPlace;
+use crate::turns::Turn;
 
 /// How long a client waits before it comes back, in milliseconds: spread, so that not all come at once.
 const CLOSING_RETRY_MS: std::ops::RangeInclusive<u64> = 500..=5_000;
@@ -42,6 +44,7 @@ pub(crate) struct EventStream {
     told: Position,
     silent_since: Instant,
     alarm: Alarm,
+    turn: Turn,
     ended: bool,
     listed: Listed,
     _place: StreamPlace,
@@ -64,7 +67,7 @@ impl EventStream {
     pub(crate) fn new(
         place: StreamPlace,
         listed: Listed,
-        alarm: Alarm,
+        pulse: &Rc<Pulse>,
         state: &State,
         reading: &Reading,
         opened: &Opened,
@@ -80,7 +83,8 @@ impl EventStream {
             saying: if opening.is_empty() { Saying::Nothing } else { Saying::Block(opening) },
             told: opened.from.position,
             silent_since: Instant::now(),
-            alarm,
+            alarm: Alarm::new(Rc::clone(pulse)),
+            turn: Turn::new(pulse.turns()),
             ended: false,
             listed,
             _place: place,
@@ -109,7 +113,11 @@ impl EventStream {
                 }
             }
         }
-        Poll::Ready(())
+        match self.saying {
+            // The beginning of a page of history.
+            Saying::Page { events: Events::Replayed(_), next: 0, .. } => self.turn.poll(context),
+            _ => Poll::Ready(()),
+        }
     }
 
     fn take(&mut self, step: Result<Step, ReadError>) {

@@ -12,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use crate::connection::{Departure, Handover, Leaving};
 use crate::connections::Listed;
 use crate::problem::Problem;
-use crate::pulse::{Alarm, Pulse};
+use crate::pulse::Pulse;
 use crate::reading::Reading;
 use crate::state::State;
 use crate::stream::{EventStream, write_closing};
@@ -47,8 +47,7 @@ pub(crate) async fn answer(
     let filter = Arc::clone(&reading.filter);
     let listed = Listed::new(web::Data::clone(&state), request.peer_addr(), filter, opened.from.position);
     let pulse = request.app_data::<Rc<Pulse>>().expect("every worker has a pulse");
-    let alarm = Alarm::new(Rc::clone(pulse));
-    let stream = EventStream::new(place, listed, alarm, &state, &reading, &opened);
+    let stream = EventStream::new(place, listed, pulse, &state, &reading, &opened);
     Ok(send(request, stream))
 }
 
