@@ -41,7 +41,7 @@ fn framing(criterion: &mut Criterion) {
         group.bench_function(name, |bench| {
             bench.iter(|| {
                 buffer.clear();
-                for event in page.iter_from(0) {
+                for event in page.iter() {
                     assert!(framer.write(Next::Replayed(event), None, &mut buffer).is_none());
                 }
                 black_box(&buffer);

@@ -118,10 +118,10 @@ fn check_replay(reader: &mut dyn LogReader, after: Cursor, limit: PageLimit, pag
     if replay.gap {
         return;
     }
-    for (replayed, read) in replay.events.iter_from(0).zip(&page.events) {
+    for (replayed, read) in replay.events.iter().zip(&page.events) {
         assert_eq!(replayed.view(), read.view());
     }
-    let last = replay.events.iter_from(0).last().map(|last| last.view().position);
+    let last = replay.events.iter().last().map(|last| last.view().position);
     assert!(
         replay.next.position >= last.unwrap_or(after.position),
         "the page's next is before its last event"

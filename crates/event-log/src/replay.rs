@@ -175,9 +175,9 @@ impl Replayed {
         self.entries.get(index).map(|entry| self.event(entry))
     }
 
-    /// The events from an index on.
-    pub fn iter_from(&self, index: usize) -> impl Iterator<Item = ReplayedEvent<'_>> {
-        self.entries.iter().skip(index).map(|entry| self.event(entry))
+    /// The events, in order.
+    pub fn iter(&self) -> impl Iterator<Item = ReplayedEvent<'_>> {
+        self.entries.iter().map(|entry| self.event(entry))
     }
 
     fn event<'a>(&'a self, entry: &'a Entry) -> ReplayedEvent<'a> {
@@ -262,11 +262,10 @@ mod tests {
         }
         page.shrink();
         assert_eq!((page.len(), page.is_empty()), (4, false));
-        let seen: Vec<EventView<'_>> = page.iter_from(0).map(|event| event.view()).collect();
+        let seen: Vec<EventView<'_>> = page.iter().map(|event| event.view()).collect();
         assert_eq!(seen, events.iter().map(Event::view).collect::<Vec<_>>());
         assert!(matches!(page.get(2), Some(ReplayedEvent::Shared(_))));
         assert!(matches!(page.get(3), Some(ReplayedEvent::Packed(view)) if view == seen[3]));
-        assert_eq!(page.iter_from(3).count(), 1);
         assert!(page.get(4).is_none());
         assert_eq!(seen[1].type_name(), "message");
     }

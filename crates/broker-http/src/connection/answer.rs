@@ -43,13 +43,11 @@ pub(super) fn write(
             });
         }
         Err(error) => {
-            let response = Problem::append(error, broker.epochs()).error_response();
-            let headers = response.headers().clone();
-            let status = response.status();
-            let body = response.into_body().try_into_bytes().unwrap_or_default();
+            let (head, body) = Problem::append(error, broker.epochs()).error_response().into_parts();
+            let body = body.try_into_bytes().unwrap_or_default();
             // Writing to memory cannot fail.
-            let _ = write!(buffer, "HTTP/1.1 {status}\r\ncontent-length: {}\r\n", body.len());
-            for (name, value) in &headers {
+            let _ = write!(buffer, "HTTP/1.1 {}\r\ncontent-length: {}\r\n", head.status(), body.len());
+            for (name, value) in head.headers() {
                 let _ = write!(buffer, "{name}: ");
                 buffer.extend_from_slice(value.as_bytes());
                 buffer.extend_from_slice(b"\r\n");
