@@ -21,12 +21,14 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::chunk::{Chunk, Chunks as Written};
 use crate::store::Writes;
-use crate::{barrier, directory, keys};
+use crate::{directory, keys};
 
+mod growing;
 pub(crate) mod recover;
 pub(crate) mod segment;
 pub(crate) mod walk;
 
+use growing::Growing;
 use segment::Segment;
 use walk::{Chunks, FileWalk};
 
@@ -40,7 +42,7 @@ pub(crate) struct Segments {
     segment_bytes: u64,
     all: RwLock<BTreeMap<Position, Arc<Segment>>>,
     /// The newest segment, if it takes commits. Only the writer touches it.
-    newest: Mutex<Option<(Arc<Segment>, File)>>,
+    newest: Mutex<Option<Growing>>,
     /// Those whose rows are out of date.
     changed: Mutex<BTreeSet<Position>>,
     opened: Mutex<VecDeque<(Arc<Segment>, Arc<File>)>>,
@@ -51,31 +53,32 @@ impl Segments {
     pub(crate) fn append(&self, chunks: &Written) -> io::Result<()> {
         let Some((first, _)) = chunks.firsts.first() else { return Ok(()) };
         let mut newest = self.newest.lock();
-        let takes_it = newest.as_ref().is_some_and(|(segment, _)| segment.bytes() < self.segment_bytes);
-        let (segment, file) = match newest.take().filter(|_| takes_it) {
-            Some(newest) => newest,
+        let is_long = |growing: &Growing| growing.segment.bytes() >= self.segment_bytes;
+        if let Some(long) = newest.take_if(|growing| is_long(growing)) {
+            long.finish();
+        }
+        let mut growing = match newest.take() {
+            Some(growing) => growing,
             None => self.begin(*first)?,
         };
-        file.write_all_at(&chunks.bytes, segment.bytes())?;
-        barrier::sync(&file)?;
-        segment.extent.write().extend(chunks);
-        self.changed.lock().insert(segment.first);
-        *newest = Some((segment, file));
+        growing.append(chunks)?;
+        self.changed.lock().insert(growing.segment.first);
+        *newest = Some(growing);
         Ok(())
     }
 
     /// Makes a segment's file. Its name is durable before anything in it counts.
-    fn begin(&self, first: Position) -> io::Result<(Arc<Segment>, File)> {
+    fn begin(&self, first: Position) -> io::Result<Growing> {
         let segment = Arc::new(Segment::new(first, 0));
         let file = create(&segment.path(&self.folder))?;
         directory::sync(&self.folder)?;
         self.all.write().insert(first, Arc::clone(&segment));
-        Ok((segment, file))
+        Ok(Growing::new(segment, file))
     }
 
     /// The newest segment, which may still grow.
     pub(crate) fn growing(&self) -> Option<Position> {
-        self.newest.lock().as_ref().map(|(segment, _)| segment.first)
+        self.newest.lock().as_ref().map(|growing| growing.segment.first)
     }
 
     /// All segments, in order.
@@ -200,6 +203,13 @@ impl Segments {
         }
         all.insert(new.first, Arc::new(new));
         self.opened.lock().retain(|(known, _)| !old.iter().any(|old| Arc::ptr_eq(old, known)));
+    }
+
+    /// Nothing is appended any more.
+    pub(crate) fn finish(&self) {
+        if let Some(growing) = &*self.newest.lock() {
+            growing.finish();
+        }
     }
 
     /// Unlinks the file of a segment that was replaced, or never came to count.

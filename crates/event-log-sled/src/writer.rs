@@ -366,6 +366,7 @@ impl Writer {
             drop(reader.join());
         }
         let store = shared.release_store();
+        store.iter().for_each(|store| store.segments.finish());
         // sled writes and syncs when it is dropped, and may panic at that after a failure.
         drop(catch_unwind(AssertUnwindSafe(|| drop(store))));
         drop(lock);

@@ -44,6 +44,10 @@ pub const COMMIT_BYTES_MAX: usize = 4 * MIB;
 /// A group commit takes no further request once it holds this many.
 pub const COMMIT_REQUESTS_MAX: usize = 4_096;
 
+/// Bytes that are written ahead of the events, so that a barrier does not wait for the length of their file: the most, and never
+/// more than the file holds.
+pub const SEGMENT_AHEAD_BYTES_MAX: usize = 256 * KIB;
+
 /// Patterns of one subscription.
 pub const PATTERNS_MAX: usize = 64;
 /// `type=` filters of one subscription.

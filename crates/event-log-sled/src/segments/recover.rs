@@ -6,7 +6,8 @@
 //!
 //! The end of the newest file may be torn: a power cut in the middle of a commit leaves any part of it. It was never
 //! answered, so it is cut off. There was one commit under way at the most; so if a later commit begins behind the
-//! torn place, it was not torn but damaged, and the log is not opened.
+//! torn place, it was not torn but damaged, and the log is not opened. Zeros up to the end of the file are neither: they are
+//! room that was written ahead (see `growing`).
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -22,6 +23,7 @@ use parking_lot::Mutex;
 use crate::chunk::{Chunk, HEADER_BYTES, Header};
 use crate::recovery::open_error;
 use crate::segments::Segments;
+use crate::segments::growing::{self, Growing};
 use crate::segments::segment::{self, Extent, Segment};
 use crate::segments::walk::FileWalk;
 use crate::{OpenError, directory};
@@ -120,7 +122,7 @@ fn mend_ends(
     all: &BTreeMap<Position, Arc<Segment>>,
     named_through: Position,
     witnessed: Position,
-) -> Result<Option<(Arc<Segment>, File)>, OpenError> {
+) -> Result<Option<Growing>, OpenError> {
     let Some((_, last)) = all.last_key_value() else { return Ok(None) };
     for (first, segment) in
         all.range(grown_from(all, named_through)..).filter(|(_, segment)| segment.generation == 0)
@@ -133,7 +135,7 @@ fn mend_ends(
     let path = last.path(folder);
     let file = OpenOptions::new().read(true).write(true).open(&path);
     let file = file.map_err(|error| OpenError::io("open", &path, error))?;
-    Ok(Some((Arc::clone(last), file)))
+    Ok(Some(Growing::new(Arc::clone(last), file)))
 }
 
 /// The segment that grew when the rows were written; with it, all that came after it are read.
@@ -150,7 +152,9 @@ fn mend(folder: &Path, segment: &Arc<Segment>, may_end_after: Option<Position>) 
     let file = Arc::new(file);
     let known = segment.extent.read().clone();
     let (extent, torn) = read_on(segment, &file, known, length).map_err(open_error)?;
-    if let Some(what) = torn {
+    if let Some(what) = torn
+        && !growing::is_ahead(&file, extent.bytes, length).map_err(io_error)?
+    {
         let whole_through = extent.through.max(segment.first.just_before());
         let may_be_torn = may_end_after.is_some_and(|place| place <= whole_through);
         if !may_be_torn || begins_commit_behind(&file, &extent, length).map_err(io_error)? {
