@@ -4,11 +4,13 @@
 //! fair because every job is short: one walks past a bounded number of bytes, and a longer read queues again. When the
 //! log closes, the reads in the queue are not worked off but refused.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use event_log::{ReadError, limits};
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::shared::Shared;
@@ -17,14 +19,61 @@ use crate::store::{Store, panic_text};
 /// One read.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// Starts the threads; they end when `shared.jobs` is taken away and what was in the queue is refused.
+/// The reads that wait for a thread. A thread that has nothing to do sleeps at once: a channel's would look again several times
+/// and give way between, which all of them do after each page, and takes up to a tenth of what history can be replayed at.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    is_closed: bool,
+}
+
+impl Jobs {
+    /// Adds a job; whether it is taken.
+    pub(crate) fn send(&self, job: Job) -> bool {
+        let mut waiting = self.waiting.lock();
+        if !waiting.is_closed {
+            waiting.jobs.push_back(job);
+            self.changed.notify_one();
+        }
+        !waiting.is_closed
+    }
+
+    /// Takes no more jobs. The threads end when there are none left.
+    pub(crate) fn close(&self) {
+        self.waiting.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.waiting.lock().is_closed
+    }
+
+    /// The next job, once there is one; none when it was closed.
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.waiting.lock();
+        loop {
+            match waiting.jobs.pop_front() {
+                Some(job) => return Some(job),
+                None if waiting.is_closed => return None,
+                None => self.changed.wait(&mut waiting),
+            }
+        }
+    }
+}
+
+/// Starts the threads; they end when `shared.jobs` is closed and what was in the queue is refused.
 pub(crate) fn start(shared: &Shared) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let (sender, jobs) = crossbeam_channel::unbounded::<Job>();
-    *shared.jobs.write() = Some(sender);
     let threads = (0..limits::READ_THREADS).map(|number| {
-        let jobs = jobs.clone();
+        let jobs = Arc::clone(&shared.jobs);
         let name = format!("log-reader-{number}");
-        thread::Builder::new().name(name).spawn(move || jobs.into_iter().for_each(|job| job()))
+        let work = move || std::iter::from_fn(|| jobs.next()).for_each(|job| job());
+        thread::Builder::new().name(name).spawn(work)
     });
     threads.collect()
 }
@@ -44,10 +93,9 @@ pub(crate) async fn run<T: Send + 'static>(
             }
         })
     };
-    let sent = shared.jobs.read().as_ref().map(|jobs| jobs.send(job));
-    match sent {
-        Some(Ok(())) => answered.await.unwrap_or(Err(ReadError::Closed)),
-        Some(Err(_)) | None => Err(ReadError::Closed),
+    match shared.jobs.send(job) {
+        true => answered.await.unwrap_or(Err(ReadError::Closed)),
+        false => Err(ReadError::Closed),
     }
 }
 

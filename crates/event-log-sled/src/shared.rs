@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use event_log::{AppendError, Bounds, Epochs, Position, ReadError, Tail, TailWatch, limits};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -16,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::catalog::Catalog;
 use crate::fresh::Fresh;
-use crate::pool::Job;
+use crate::pool::Jobs;
 use crate::store::{INDEX_DAMAGE, Store};
 use crate::{SledOptions, directory};
 
@@ -37,8 +36,8 @@ pub(crate) struct Shared {
     /// `None` once the head will not move again.
     tail: Mutex<Option<Tail>>,
     last_tail: TailWatch,
-    /// `None` once no more reads are taken.
-    pub(crate) jobs: RwLock<Option<Sender<Job>>>,
+    /// Closed once no more reads are taken.
+    pub(crate) jobs: Arc<Jobs>,
     /// Read by all who read chunks, written by whoever replaces them: who reads the index and then the
     /// segments must find what it named.
     packing: RwLock<()>,
@@ -58,7 +57,7 @@ impl Shared {
             view: RwLock::new(view),
             last_tail: tail.watch(),
             tail: Mutex::new(Some(tail)),
-            jobs: RwLock::new(None),
+            jobs: Arc::default(),
             packing: RwLock::new(()),
             failure: watch::Sender::new(None),
             closed: watch::Sender::new(false),
@@ -90,7 +89,7 @@ impl Shared {
 
     /// Whether reads are still answered; no more once the log is closing.
     pub(crate) fn takes_reads(&self) -> bool {
-        self.jobs.read().is_some()
+        !self.jobs.is_closed()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

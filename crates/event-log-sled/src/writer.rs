@@ -355,7 +355,7 @@ impl Writer {
     fn finish(self) {
         let Writer { shared, queue, upkeep, readers, lock, .. } = self;
         // From here on the readers refuse what waits in their queue.
-        shared.jobs.write().take();
+        shared.jobs.close();
         shared.end_tail();
         // Drops, and so refuses, what was not taken.
         drop((queue, upkeep));
