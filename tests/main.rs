@@ -26,6 +26,8 @@ mod clients;
 mod command_line;
 /// Compaction: the newest state of every key stays, and nobody misses one.
 mod compaction;
+/// The suite for any durable hub, put to this one.
+mod conformance;
 /// What connections cost, and when they end.
 mod connections;
 /// What is removed gives its room back: the directory and the memory stay in bounds.

@@ -1,0 +1,138 @@
+//! Ids that say nothing about the hub's history.
+
+use std::time::{Duration, Instant};
+
+use crate::adapter::Promise::GapSignalled;
+use crate::case::{Case, Outcome, fail, not_applicable};
+use crate::hub::Hub;
+use crate::reader::{Item, Start, shown};
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "id-unknown",
+        about: "a reader with an id that the hub never gave is told so",
+        needs: &[GapSignalled],
+        long: false,
+        run: unknown,
+    },
+    Case {
+        name: "id-future",
+        about: "a reader with an id that is newer than the newest is told so",
+        needs: &[GapSignalled],
+        long: false,
+        run: future,
+    },
+    Case {
+        name: "id-foreign",
+        about: "a reader with an id of another hub of the same kind is told so",
+        needs: &[GapSignalled],
+        long: false,
+        run: foreign,
+    },
+    Case {
+        name: "id-malformed",
+        about: "a reader with a text that is no id is told so, and its stream is not refused",
+        needs: &[GapSignalled],
+        long: false,
+        run: malformed,
+    },
+];
+
+const EVENTS: u64 = 20;
+
+/// Texts that are ids of no hub.
+const MALFORMED: [&str; 8] =
+    ["garbage", "-1", "0x10", "1e9", "99999999999999999999999999", "1:2:3:4", "%00", "\u{e9}\u{1F680}"];
+
+fn unknown(hub: &Hub) -> Outcome {
+    match &hub.adapter.ids.unknown {
+        Some(id) => come_with(hub, std::slice::from_ref(id)),
+        None => not_applicable("the adapter names no unknown id"),
+    }
+}
+
+fn future(hub: &Hub) -> Outcome {
+    if !hub.adapter.ids.ordered {
+        return not_applicable("the hub's ids have no order");
+    }
+    let id = hub.seed(&hub.topic())?;
+    match raised(&id) {
+        Some(id) => come_with(hub, &[id]),
+        None => fail(format!("the id {id:?} has no number in it")),
+    }
+}
+
+/// An id whose first number is greater by a million.
+fn raised(id: &str) -> Option<String> {
+    let start = id.find(|c: char| c.is_ascii_digit())?;
+    let end = id[start..].find(|c: char| !c.is_ascii_digit()).map_or(id.len(), |length| start + length);
+    let number: u64 = id[start..end].parse().ok()?;
+    Some(format!("{}{}{}", &id[..start], number.checked_add(1_000_000)?, &id[end..]))
+}
+
+fn foreign(hub: &Hub) -> Outcome {
+    let other = hub.another()?;
+    // More than this hub has, and fewer.
+    let ids = other.seed_many(&other.topic(), 2 * EVENTS, 60)?;
+    let known = hub.seed_many(&hub.topic(), EVENTS, 60)?;
+    if ids.iter().any(|id| known.contains(id)) {
+        return fail(format!("two hubs gave the same id {:?}, so nobody can tell them apart", known[0]));
+    }
+    come_with(hub, &[ids[4].clone(), ids[ids.len() - 1].clone()])
+}
+
+fn malformed(hub: &Hub) -> Outcome {
+    let standard = || MALFORMED.map(str::to_owned).to_vec();
+    come_with(hub, &hub.adapter.ids.malformed.clone().unwrap_or_else(standard))
+}
+
+/// Readers come with these ids to a topic with a history, and then an event is published. Each must be told, before its first
+/// event, and get all events from some place on.
+fn come_with(hub: &Hub, ids: &[String]) -> Outcome {
+    let mut seen = Vec::new();
+    for id in ids {
+        let topic = hub.topic();
+        hub.seed_many(&topic, EVENTS, 60)?;
+        let mut reader = hub.reader(&[&topic], Start::After(id))?;
+        reader.connect_now()?;
+        // A hub that replays begins before this, and one that does not has nothing to wait for.
+        let replay = reader.next_by(Instant::now() + Duration::from_millis(300))?;
+        hub.publisher().publish(&topic, EVENTS + 1, 60)?;
+        let mut items: Vec<Item> = replay.into_iter().collect();
+        if !matches!(items.last(), Some(Item::Event { n, .. }) if *n == EVENTS + 1) {
+            items.extend(reader.until(EVENTS + 1)?);
+        }
+        seen.push(judge(id, &items)?);
+    }
+    Ok(seen.pop().unwrap_or_default())
+}
+
+fn judge(id: &str, items: &[Item]) -> Outcome {
+    let Some((Item::Gap(_), events)) = items.split_first() else {
+        let silently = match items.len() as u64 {
+            1 => "silently got only what happened next".to_owned(),
+            n if n == EVENTS + 1 => "silently got the whole history".to_owned(),
+            _ => format!("silently got {}", shown(items)),
+        };
+        return fail(format!("with the id {id:?} a reader {silently}"));
+    };
+    let numbers: Vec<u64> =
+        events.iter().map(|item| if let Item::Event { n, .. } = item { *n } else { 0 }).collect();
+    let due: Vec<u64> = (EVENTS + 2 - numbers.len() as u64..=EVENTS + 1).collect();
+    if numbers != due {
+        return fail(format!("with the id {id:?} came {}", shown(items)));
+    }
+    Ok(format!("told, then {}", shown(events)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::raised;
+
+    #[test]
+    fn an_id_of_the_future_has_a_greater_first_number() {
+        assert_eq!(raised("41-7f3a").as_deref(), Some("1000041-7f3a"));
+        assert_eq!(raised("a7").as_deref(), Some("a1000007"));
+        assert_eq!(raised("none"), None);
+    }
+}
