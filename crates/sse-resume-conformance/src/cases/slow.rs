@@ -38,6 +38,9 @@ pub(super) const CASES: &[Case] = &[
 const EVENTS: u64 = 3_000;
 const BYTES: usize = 4_096;
 
+/// After so many events a reader is cut: at places where pages may end, and beside them.
+const PIECES: [u64; 6] = [100, 1, 127, 128, 256, 300];
+
 /// A topic with a history of some megabytes, and the id of its first event.
 fn large_topic(hub: &Hub) -> Result<(String, String), Stop> {
     let topic = hub.topic();
@@ -62,9 +65,9 @@ fn cut_while_published(hub: &Hub) -> Outcome {
 /// Reads a replay in pieces, each on a connection of its own, and what was published by the end of it; gives the connections.
 fn read_in_pieces(hub: &Hub, topic: &str, first: &str, told: &AtomicU64) -> Result<u32, Stop> {
     let mut reader = hub.reader(&[topic], Start::After(first))?.slow();
-    let mut next = 2;
+    let (mut next, mut pieces) = (2, PIECES.iter().cycle());
     while next < EVENTS {
-        let piece = EVENTS.min(next + 300);
+        let piece = EVENTS.min(next + pieces.next().unwrap_or(&1) - 1);
         reader.expect(next..=piece)?;
         // Whatever the stream has said of ids by now is what a browser comes back with.
         reader.cut();
