@@ -301,29 +301,41 @@ pub(crate) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
+    // Inlined into its few callers: to hand a record up through two results takes longer than to read it.
+    #[inline(always)]
     fn take(&mut self) -> Result<Record<'a>, ReadError> {
-        let first = self.chunk.first;
         if self.left == 0 || self.rest.is_empty() {
-            return Err(damaged(first, "the count of its records is wrong"));
+            return Err(damaged(self.chunk.first, "the count of its records is wrong"));
         }
-        let (record, rest) = Record::take(self.rest).map_err(|what| match self.before {
-            Some(before) => damaged(first, &format!("after the event at {before}: {what}")),
-            None => damaged(first, &what),
-        })?;
-        let in_order = self.before.map_or(record.position() == first, |before| record.position() > before);
+        let (record, rest) = Record::take(self.rest).map_err(|what| self.unreadable(&what))?;
+        let position = record.position();
+        let in_order = self.before.map_or(position == self.chunk.first, |before| position > before);
         if !in_order {
-            let what = format!("the event at {} stands out of order", record.position());
-            return Err(damaged(first, &what));
+            return Err(self.out_of_order(position));
         }
-        self.before = Some(record.position());
+        self.before = Some(position);
         (self.rest, self.left) = (rest, self.left - 1);
         Ok(record)
+    }
+
+    #[cold]
+    fn unreadable(&self, what: &str) -> ReadError {
+        match self.before {
+            Some(before) => damaged(self.chunk.first, &format!("after the event at {before}: {what}")),
+            None => damaged(self.chunk.first, what),
+        }
+    }
+
+    #[cold]
+    fn out_of_order(&self, position: Position) -> ReadError {
+        damaged(self.chunk.first, &format!("the event at {position} stands out of order"))
     }
 }
 
 impl<'a> Iterator for Records<'a> {
     type Item = Result<Record<'a>, ReadError>;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() && self.left == 0 {
             return None;

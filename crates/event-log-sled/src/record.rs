@@ -42,6 +42,7 @@ struct Head {
 impl Head {
     /// Reads what bincode wrote, and says how many bytes it took. By hand: this is a good part of what it costs to pass an event
     /// by.
+    #[inline(always)]
     fn decode(bytes: &[u8]) -> Option<(Self, usize)> {
         let mut rest = bytes;
         let (position, time_micros) = (number(&mut rest)?, number(&mut rest)?);
@@ -57,6 +58,7 @@ impl Head {
 }
 
 /// Takes a number from the front: one byte, or a byte that says how many follow.
+#[inline(always)]
 fn number(rest: &mut &[u8]) -> Option<u64> {
     match rest.split_off_first()? {
         small @ ..=250 => Some(u64::from(*small)),
@@ -106,6 +108,11 @@ pub(crate) fn encode(event: &Event, idempotency_key: Option<&IdempotencyKey>, by
     record[1..5].copy_from_slice(&checksum.to_be_bytes());
 }
 
+#[cold]
+fn lengths_do_not_fit(position: Position) -> String {
+    format!("the lengths in the record at {position} do not fit")
+}
+
 fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("an event is far smaller than 4 GiB")
 }
@@ -127,6 +134,7 @@ pub(crate) struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Takes the record at the front of `bytes`, and returns what follows it.
+    #[inline(always)]
     pub(crate) fn take(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), String> {
         let prefix = bytes.first_chunk::<PREFIX_BYTES>().ok_or("a record is cut off in its prefix")?;
         if prefix[0] != VERSION {
@@ -144,7 +152,7 @@ impl<'a> Record<'a> {
         let record = Record { whole, texts, head };
         match read == head_length && record.lengths().iter().sum::<usize>() == texts.len() {
             true => Ok((record, rest)),
-            false => Err(format!("the lengths in the record at {} do not fit", record.position())),
+            false => Err(lengths_do_not_fit(record.position())),
         }
     }
 
@@ -195,6 +203,7 @@ impl<'a> Record<'a> {
     }
 
     /// The event where it lies, without its idempotency key.
+    #[inline]
     pub(crate) fn view(&self) -> Result<EventView<'a>, String> {
         let name = |what: &dyn std::fmt::Display| format!("the record at {}: {what}", self.position());
         let mut rest = std::str::from_utf8(self.texts).map_err(|error| name(&error))?;
