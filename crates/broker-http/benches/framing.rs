@@ -5,23 +5,21 @@
 
 use std::hint::black_box;
 
-use broker::Next;
 use broker_http::Framer;
 use bytestring::ByteString;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use event_log::{Data, Epoch, Event, NewEvent, Position, Replayed, Timestamp, Topic};
+use event_log::{Data, Encoder, Epoch, Event, NewEvent, Position, Timestamp, Topic};
 use uuid::Uuid;
 
 const EVENTS: usize = 500;
 
-fn page(data: &str) -> Replayed {
+fn page(data: &str) -> Vec<Event> {
     let new = NewEvent::new(Topic::parse("stocks.ibm").unwrap(), Data::from(ByteString::from(data)));
-    let mut page = Replayed::default();
-    for position in 0..EVENTS as u64 {
+    let place = |position| {
         let (time, uuid) = (Timestamp::from_micros(1_795_226_400_123_456 + position), Uuid::nil());
-        page.pack(&Event::place(new.clone(), Position::new(184_467 + position), time, uuid).view());
-    }
-    page
+        Event::place(new.clone(), Position::new(184_467 + position), time, uuid)
+    };
+    (0..EVENTS as u64).map(place).collect()
 }
 
 fn framing(criterion: &mut Criterion) {
@@ -41,8 +39,8 @@ fn framing(criterion: &mut Criterion) {
         group.bench_function(name, |bench| {
             bench.iter(|| {
                 buffer.clear();
-                for event in page.iter() {
-                    assert!(framer.write(Next::Replayed(event), None, &mut buffer).is_none());
+                for event in &page {
+                    framer.encode(&event.view(), &mut buffer);
                 }
                 black_box(&buffer);
             });

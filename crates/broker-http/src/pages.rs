@@ -23,6 +23,7 @@ use crate::envelope;
 use crate::gap::gap_data;
 use crate::problem::Problem;
 use crate::reading::Reading;
+use crate::sse::Framer;
 use crate::start::Until;
 use crate::state::State;
 
@@ -187,7 +188,9 @@ async fn wait_for_match(
     deadline: Instant,
 ) -> Result<bool, Problem> {
     let from = Opened { gap: None, from: pull.cursor, head: opened.head };
-    let mut subscription = state.broker.subscribe(Arc::clone(&reading.filter), &from);
+    // What it is given is not looked at: whether anything comes is all that counts.
+    let framer = Framer { epoch: state.broker.epochs().current(), envelope: false };
+    let mut subscription = state.broker.subscribe(Arc::clone(&reading.filter), &from, Arc::new(framer));
     loop {
         let mut look = deadline;
         if reading.until.is_some() {

@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use broker::{Memo, Next};
+use broker::{Memo, Recent};
 use bytes::Bytes;
 use event_log::limits::{FRAME_PIECE_BYTES_MAX, KIB};
-use event_log::{Epoch, Event, EventId, EventView, ReplayedEvent};
+use event_log::{Encoder, Epoch, Event, EventId, EventView};
 
 use crate::envelope;
 
@@ -18,6 +18,9 @@ use crate::envelope;
 const ESCAPED_BYTES: usize = 4 * KIB;
 /// Room for what a frame has beside its data, in most cases.
 const HEAD_BYTES: usize = 512;
+
+/// Bytes in front of a page of frames that are left free for the head of a chunk: eight digits and a line end.
+pub(crate) const FRONT_BYTES: usize = 10;
 
 /// How a stream's events are framed.
 #[derive(Debug, Clone, Copy)]
@@ -36,26 +39,23 @@ pub(crate) enum Frame {
 }
 
 impl Framer {
-    /// Frames an event behind what a buffer holds already; nothing is allocated but what the buffer lacks. What others read as
-    /// well is framed once, and copied. Of a large frame the first piece is written, and what makes the others is
-    /// returned. Only the first block of a quiet stream has a `retry`.
-    pub fn write(&self, event: Next<'_>, retry_ms: Option<u64>, buffer: &mut Vec<u8>) -> Option<Pieces> {
-        match event {
-            Next::Recent(event, memo) => match self.frame(event, memo, retry_ms) {
-                Frame::Whole(frame) => {
-                    buffer.extend_from_slice(&frame);
-                    None
-                }
-                Frame::Large(first, pieces) => {
-                    buffer.extend_from_slice(&first);
-                    Some(pieces)
-                }
-            },
-            Next::Replayed(ReplayedEvent::Shared(event)) => self.write_first(event, retry_ms, buffer),
-            Next::Replayed(ReplayedEvent::Packed(event)) => {
-                let ended = self.write_piece(&event, retry_ms, &mut Progress::default(), buffer);
-                assert!(ended, "the frame of an event that was laid into a page is one piece");
+    /// Frames an event of the last moments behind what a buffer holds already, or copies the frame that was made for another
+    /// reader. Of a large frame the first piece is written, and what makes the others is returned. Only the first block of
+    /// a quiet stream has a `retry`.
+    pub(crate) fn write(
+        &self,
+        recent: &Recent,
+        retry_ms: Option<u64>,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Pieces> {
+        match self.frame(&recent.event, &recent.memo, retry_ms) {
+            Frame::Whole(frame) => {
+                buffer.extend_from_slice(&frame);
                 None
+            }
+            Frame::Large(first, pieces) => {
+                buffer.extend_from_slice(&first);
+                Some(pieces)
             }
         }
     }
@@ -78,7 +78,13 @@ impl Framer {
         }
     }
 
-    fn write_first(&self, event: &Arc<Event>, retry_ms: Option<u64>, buffer: &mut Vec<u8>) -> Option<Pieces> {
+    /// Writes the first piece of an event's frame, and returns what makes the others.
+    pub(crate) fn write_first(
+        &self,
+        event: &Arc<Event>,
+        retry_ms: Option<u64>,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Pieces> {
         let mut progress = Progress::default();
         match self.write_piece(&event.view(), retry_ms, &mut progress, buffer) {
             true => None,
@@ -124,6 +130,28 @@ impl Framer {
             buffer.extend_from_slice(if embedded { b"" } else { b"\"" });
         }
     }
+}
+
+impl Encoder for Framer {
+    fn encode(&self, event: &EventView<'_>, bytes: &mut Vec<u8>) {
+        let ended = self.write_piece(event, None, &mut Progress::default(), bytes);
+        assert!(ended, "the frame of a small event is one piece");
+    }
+
+    fn front_bytes(&self) -> usize {
+        FRONT_BYTES
+    }
+}
+
+/// Gives the first of some frames a `retry`, where it stands in a block.
+pub(crate) fn insert_retry(frames: &mut Vec<u8>, start: usize, retry_ms: u64) {
+    let behind_type = match frames[start..].starts_with(b"event: ") {
+        true => memchr::memchr(b'\n', &frames[start..]).map_or(start, |end| start + end + 1),
+        false => start,
+    };
+    let mut retry = Vec::new();
+    write_retry(&mut retry, retry_ms);
+    frames.splice(behind_type..behind_type, retry);
 }
 
 /// How much of a frame is written.

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use broker::{Events, Gap, Opened, Step, Subscription};
+use broker::{Events, Gap, Opened, Recent, Step, Subscription};
 use bytes::Bytes;
 use event_log::limits::FRAME_PIECE_BYTES_MAX;
-use event_log::{EventId, Position, ReadError};
+use event_log::{EventId, Piece, Position, ReadError};
 use futures_util::{Stream, stream};
 use rand::RngExt;
 use serde_json::json;
@@ -23,7 +23,7 @@ use crate::connections::Listed;
 use crate::gap::gap_data;
 use crate::pulse::{Alarm, Pulse};
 use crate::reading::Reading;
-use crate::sse::{self, Framer, Pieces};
+use crate::sse::{self, FRONT_BYTES, Framer, Pieces};
 use crate::state::State;
 use crate::subscribe::StreamPlace;
 use crate::turns::Turn;
@@ -55,12 +55,18 @@ enum Saying {
     Nothing,
     /// A block of the broker's own.
     Block(Vec<u8>),
-    /// A page of events.
-    Page {
-        events: Events,
-        next: usize,
-        large: Option<Box<Pieces>>,
-    },
+    /// The rest of a large frame, then what follows it.
+    Large(Box<Pieces>, Following),
+    /// Events.
+    Events(Following),
+}
+
+/// Events that are to be written.
+enum Following {
+    /// Of the last moments, from an index on.
+    Recent(Vec<Arc<Recent>>, usize),
+    /// Of history, framed already.
+    Replayed(std::vec::IntoIter<Piece>),
 }
 
 impl EventStream {
@@ -73,10 +79,11 @@ impl EventStream {
         opened: &Opened,
     ) -> Self {
         let retry_ms = u64::try_from(state.options.retry.as_millis()).unwrap_or(u64::MAX);
+        let framer = Framer { epoch: state.broker.epochs().current(), envelope: reading.envelope };
         let opening = opening_blocks(state, &listed.id(), reading, opened, retry_ms);
         EventStream {
-            subscription: state.broker.subscribe(Arc::clone(&reading.filter), opened),
-            framer: Framer { epoch: state.broker.epochs().current(), envelope: reading.envelope },
+            subscription: state.broker.subscribe(Arc::clone(&reading.filter), opened, Arc::new(framer)),
+            framer,
             quiet: reading.quiet,
             heartbeat: state.options.heartbeat,
             first_retry_ms: opening.is_empty().then_some(retry_ms),
@@ -103,26 +110,38 @@ impl EventStream {
                 self.close("ended");
                 continue;
             }
+            if self.subscription.is_replaying() {
+                ready!(self.turn.poll_begun(context));
+            }
             // A wait for what comes next may be dropped and begun again.
             let step = pin!(self.subscription.next()).poll(context);
             match step {
                 Poll::Ready(step) => self.take(step),
                 Poll::Pending => {
+                    // Somebody else can have it while this one waits for the disk.
+                    self.turn.end();
                     ready!(self.alarm.poll_due(context, self.silent_since + self.heartbeat));
                     self.beat();
                 }
             }
         }
         match self.saying {
-            // The beginning of a page of history.
-            Saying::Page { events: Events::Replayed(_), next: 0, .. } => self.turn.poll(context),
-            _ => Poll::Ready(()),
+            Saying::Events(Following::Replayed(_)) => self.turn.poll_begun(context),
+            _ => {
+                self.turn.end();
+                Poll::Ready(())
+            }
         }
     }
 
     fn take(&mut self, step: Result<Step, ReadError>) {
         match step {
-            Ok(Step::Events(events)) => self.saying = Saying::Page { events, next: 0, large: None },
+            Ok(Step::Events(events)) => {
+                self.saying = Saying::Events(match events {
+                    Events::Recent(events) => Following::Recent(events, 0),
+                    Events::Replayed(events) => Following::Replayed(events.into_pieces().into_iter()),
+                });
+            }
             Ok(Step::Gap(gap)) => self.gap(&gap),
             Ok(Step::Live(head)) => self.live(head),
             Ok(Step::Ended) => self.close("shutdown"),
@@ -130,40 +149,81 @@ impl EventStream {
         }
     }
 
-    /// Writes what is to be said next: a block, or as much of a page as makes one piece. Nothing if it has to be waited for.
+    /// Writes what is to be said next: a block, or as many events as make one piece. Nothing if it has to be waited for. It is
+    /// written behind the front of a buffer ([`FRONT_BYTES`] that are not looked at), or takes the buffer's place.
     pub(crate) fn write(&mut self, buffer: &mut Vec<u8>) {
         let before = buffer.len();
-        match &mut self.saying {
+        self.saying = match std::mem::replace(&mut self.saying, Saying::Nothing) {
             Saying::Nothing => return,
-            Saying::Block(block) => {
-                buffer.append(block);
-                self.saying = Saying::Nothing;
+            Saying::Block(mut block) => {
+                buffer.append(&mut block);
+                Saying::Nothing
             }
-            Saying::Page { .. } => self.write_page(buffer),
-        }
+            Saying::Large(mut pieces, following) => {
+                buffer.extend_from_slice(&pieces.next_piece());
+                match pieces.is_done() {
+                    true => following.saying(),
+                    false => Saying::Large(pieces, following),
+                }
+            }
+            Saying::Events(following) => self.write_events(following, buffer),
+        };
         if buffer.len() > before {
             self.silent_since = Instant::now();
         }
     }
 
-    fn write_page(&mut self, buffer: &mut Vec<u8>) {
-        let full = buffer.len() + FRAME_PIECE_BYTES_MAX;
-        let Saying::Page { events, next, large } = &mut self.saying else { return };
-        if let Some(pieces) = large {
-            buffer.extend_from_slice(&pieces.next_piece());
-            if pieces.is_done() {
-                *large = None;
+    fn write_events(&mut self, mut following: Following, buffer: &mut Vec<u8>) -> Saying {
+        let large = match &mut following {
+            Following::Recent(events, next) => self.write_recent(events, next, buffer),
+            Following::Replayed(pieces) => {
+                self.turn.end();
+                match pieces.next() {
+                    Some(Piece::Encoded { bytes, last }) => {
+                        self.told = last;
+                        self.write_frames(bytes, buffer);
+                        None
+                    }
+                    Some(Piece::Large(event)) => {
+                        self.told = event.position;
+                        self.framer.write_first(&event, self.first_retry_ms.take(), buffer)
+                    }
+                    None => None,
+                }
             }
-        }
-        while large.is_none() && buffer.len() < full {
-            let Some(event) = events.get(*next) else { break };
-            *next += 1;
-            self.told = event.position();
-            *large = self.framer.write(event, self.first_retry_ms.take(), buffer).map(Box::new);
-        }
+        };
         self.listed.note(self.told);
-        if large.is_none() && events.get(*next).is_none() {
-            self.saying = Saying::Nothing;
+        match large {
+            Some(pieces) => Saying::Large(Box::new(pieces), following),
+            None => following.saying(),
+        }
+    }
+
+    fn write_recent(
+        &mut self,
+        events: &[Arc<Recent>],
+        next: &mut usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Pieces> {
+        let full = buffer.len() + FRAME_PIECE_BYTES_MAX;
+        let mut large = None;
+        while large.is_none() && buffer.len() < full {
+            let Some(recent) = events.get(*next) else { break };
+            *next += 1;
+            self.told = recent.event.position;
+            large = self.framer.write(recent, self.first_retry_ms.take(), buffer);
+        }
+        large
+    }
+
+    /// Writes frames that have a front of their own.
+    fn write_frames(&mut self, mut frames: Vec<u8>, buffer: &mut Vec<u8>) {
+        if let Some(retry_ms) = self.first_retry_ms.take() {
+            sse::insert_retry(&mut frames, FRONT_BYTES, retry_ms);
+        }
+        match buffer.len() == FRONT_BYTES {
+            true => *buffer = frames,
+            false => buffer.extend_from_slice(&frames[FRONT_BYTES..]),
         }
     }
 
@@ -219,10 +279,22 @@ impl EventStream {
     pub(crate) fn into_body(mut self) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
         stream::poll_fn(move |context| {
             ready!(self.poll_ready(context));
-            let mut buffer = Vec::new();
+            let mut buffer = vec![0; FRONT_BYTES];
             self.write(&mut buffer);
-            Poll::Ready((!buffer.is_empty()).then(|| Ok(buffer.into())))
+            let written = Bytes::from(buffer).split_off(FRONT_BYTES);
+            Poll::Ready((!written.is_empty()).then_some(Ok(written)))
         })
+    }
+}
+
+impl Following {
+    /// What is to be said: the events, if any are left.
+    fn saying(self) -> Saying {
+        let left = match &self {
+            Following::Recent(events, next) => events.len() - next,
+            Following::Replayed(pieces) => pieces.len(),
+        };
+        if left > 0 { Saying::Events(self) } else { Saying::Nothing }
     }
 }
 

@@ -61,13 +61,10 @@ impl Turn {
         Turn { turns, place: None }
     }
 
-    /// Ready when it is this stream's turn, which it is for one page.
-    pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+    /// Ready when it is this stream's turn, which it is until it ends it.
+    pub(crate) fn poll_begun(&mut self, context: &Context<'_>) -> Poll<()> {
         match &self.place {
-            Some(place) if place.granted.get() => {
-                self.place = None;
-                Poll::Ready(())
-            }
+            Some(place) if place.granted.get() => Poll::Ready(()),
             Some(place) => {
                 place.waker.borrow_mut().clone_from(context.waker());
                 Poll::Pending
@@ -82,6 +79,11 @@ impl Turn {
             }
         }
     }
+
+    /// The turn is over, if it has begun.
+    pub(crate) fn end(&mut self) {
+        self.place.take_if(|place| place.granted.get());
+    }
 }
 
 #[cfg(test)]
@@ -95,13 +97,14 @@ mod tests {
         let turns = Turns::start();
         let order = Rc::new(RefCell::new(Vec::new()));
         let mut gone = Turn::new(Rc::clone(&turns));
-        assert!(poll_fn(|context| Poll::Ready(gone.poll(context))).await.is_pending());
+        assert!(poll_fn(|context| Poll::Ready(gone.poll_begun(context))).await.is_pending());
         drop(gone);
         let tasks = [0, 1, 2].map(|number| {
             let (mut turn, order) = (Turn::new(Rc::clone(&turns)), Rc::clone(&order));
             actix_web::rt::spawn(async move {
                 for _ in 0..50 {
-                    poll_fn(|context| turn.poll(context)).await;
+                    poll_fn(|context| turn.poll_begun(context)).await;
+                    turn.end();
                     order.borrow_mut().push(number);
                 }
             })

@@ -9,9 +9,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use broker::{Broker, OnGap, Options, Start, Step, Subscription};
+use broker::{Broker, Events, OnGap, Options, Start, Step, Subscription};
 use bytestring::ByteString;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use event_log::contract::Verbatim;
 use event_log::memory::MemoryLog;
 use event_log::{Batch, Data, Filter, NewEvent, Pattern, SystemClock, Topic};
 use futures_executor::block_on;
@@ -48,7 +49,10 @@ impl Followed {
         let mut missing = BATCH_EVENTS;
         while missing > 0 {
             if let Step::Events(events) = block_on(self.follower.next()).unwrap() {
-                missing -= events.iter().count();
+                missing -= match events {
+                    Events::Recent(events) => events.len(),
+                    Events::Replayed(events) => events.len(),
+                };
             }
         }
         start.elapsed()
@@ -58,7 +62,7 @@ impl Followed {
 fn subscribe(broker: &Broker, pattern: &str) -> Subscription {
     let filter = Arc::new(Filter::new(vec![Pattern::parse(pattern).unwrap()]));
     let opened = block_on(broker.open(&filter, &Start::Latest, OnGap::Latest)).unwrap();
-    broker.subscribe(filter, &opened)
+    broker.subscribe(filter, &opened, Arc::new(Verbatim))
 }
 
 fn benchmark(criterion: &mut Criterion) {

@@ -34,7 +34,7 @@ pub mod units;
 use std::sync::Arc;
 
 use event_log::{
-    AppendError, Batch, Clock, Epochs, EventLog, Filter, Position, ReadError, Receipt, Timestamp,
+    AppendError, Batch, Clock, Encoder, Epochs, EventLog, Filter, Position, ReadError, Receipt, Timestamp,
 };
 use futures_executor::block_on;
 use futures_util::future::BoxFuture;
@@ -46,7 +46,7 @@ pub use policies::Policies;
 pub use policy::{InvalidPolicy, Policy, Stated};
 pub use retention_stats::{RemovedCounts, RetentionCounts, RetentionStats};
 pub use start::{Gap, GapReason, OnGap, Opened, Start};
-pub use subscription::{Events, Next, Step, Subscription};
+pub use subscription::{Events, Step, Subscription};
 
 use feeder::Feeder;
 use hub::Hub;
@@ -138,10 +138,11 @@ impl Broker {
         start::open(&*self.inner.log, &self.inner.epochs, filter, start, on_gap).await
     }
 
-    /// Everything that a filter wants after the place that was opened, for ever.
-    pub fn subscribe(&self, filter: Arc<Filter>, opened: &Opened) -> Subscription {
+    /// Everything that a filter wants after the place that was opened, for ever. What comes from the log is given as the encoder
+    /// makes it.
+    pub fn subscribe(&self, filter: Arc<Filter>, opened: &Opened, encoder: Arc<dyn Encoder>) -> Subscription {
         let Inner { log, epochs, hub, .. } = &*self.inner;
-        Subscription::new(Arc::clone(log), epochs.current(), Arc::clone(hub), filter, opened)
+        Subscription::new(Arc::clone(log), epochs.current(), Arc::clone(hub), filter, opened, encoder)
     }
 
     /// Ends every subscription, those that begin later too.

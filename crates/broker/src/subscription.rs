@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use event_log::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX, REPLAY_PAGE_BYTES_MAX, REPLAY_PAGE_EVENTS_MAX};
 use event_log::{
-    Cursor, Epoch, Event, EventId, EventLog, EventView, Filter, LogReader, PageLimit, Position, ReadError,
-    ReplayPage, Replayed, ReplayedEvent,
+    Cursor, Encoder, Epoch, EventId, EventLog, Filter, LogReader, PageLimit, Position, ReadError, ReplayPage,
+    Replayed,
 };
 use futures_util::future::BoxFuture;
 
-use crate::hub::{Follow, Found, Hub, Memo, Recent};
+use crate::hub::{Follow, Found, Hub, Recent};
 use crate::start::{Gap, GapReason, Opened};
 
 const LIMIT: PageLimit = PageLimit { events: PAGE_EVENTS_MAX, bytes: PAGE_BYTES_MAX };
@@ -23,6 +23,7 @@ pub struct Subscription {
     hub: Arc<Hub>,
     filter: Arc<Filter>,
     follow: Follow,
+    encoder: Arc<dyn Encoder>,
     cursor: Cursor,
     /// The head when it was opened: before this is reached, nothing is called live.
     head_at_open: Position,
@@ -76,55 +77,10 @@ pub enum Step {
 
 /// Events of one step.
 pub enum Events {
-    /// From the log.
+    /// From the log, as the encoder made them.
     Replayed(Replayed),
     /// From the memory of recent events, shared with all who follow them.
     Recent(Vec<Arc<Recent>>),
-}
-
-/// One of them.
-#[derive(Debug, Clone, Copy)]
-pub enum Next<'a> {
-    /// From the log, for one reader.
-    Replayed(ReplayedEvent<'a>),
-    /// From the memory of recent events, with the place where a protocol may keep what it makes of one that others read as
-    /// well.
-    Recent(&'a Arc<Event>, &'a Memo),
-}
-
-impl<'a> Next<'a> {
-    /// Its place.
-    pub fn position(&self) -> Position {
-        match self {
-            Next::Replayed(event) => event.position(),
-            Next::Recent(event, _) => event.position,
-        }
-    }
-
-    /// The event, however it is held.
-    pub fn view(&self) -> EventView<'a> {
-        match self {
-            Next::Replayed(event) => event.view(),
-            Next::Recent(event, _) => event.view(),
-        }
-    }
-}
-
-impl Events {
-    /// The event at an index.
-    pub fn get(&self, index: usize) -> Option<Next<'_>> {
-        match self {
-            Events::Replayed(events) => events.get(index).map(Next::Replayed),
-            Events::Recent(events) => {
-                events.get(index).map(|recent| Next::Recent(&recent.event, &recent.memo))
-            }
-        }
-    }
-
-    /// The events in order.
-    pub fn iter(&self) -> impl Iterator<Item = Next<'_>> {
-        (0..).map_while(|index| self.get(index))
-    }
 }
 
 impl Subscription {
@@ -134,6 +90,7 @@ impl Subscription {
         hub: Arc<Hub>,
         filter: Arc<Filter>,
         opened: &Opened,
+        encoder: Arc<dyn Encoder>,
     ) -> Self {
         let follow = hub.follow(&filter);
         Subscription {
@@ -142,6 +99,7 @@ impl Subscription {
             hub,
             filter,
             follow,
+            encoder,
             cursor: opened.from,
             head_at_open: opened.head,
             live: false,
@@ -193,6 +151,11 @@ impl Subscription {
         }
     }
 
+    /// Whether it reads history: what comes next is taken from the log.
+    pub fn is_replaying(&self) -> bool {
+        !matches!(self.reading, Reading::Not)
+    }
+
     /// Moves the cursor past what did not match, as far as that is known without a wait, and returns it. After a removal it
     /// stays: whether the reader missed something is judged by [`Subscription::next`].
     pub fn settle(&mut self) -> Cursor {
@@ -219,8 +182,8 @@ impl Subscription {
         let answer = match std::mem::replace(&mut self.reading, Reading::Not) {
             // An answer about another cursor would be out of order: recent events have moved it meanwhile.
             Reading::Begun(begun, about, answer) if begun == asked && about == cursor => answer,
-            Reading::Idle(reader) => begin(reader, asked, cursor),
-            _ => begin(self.log.reader(Arc::clone(&self.filter)), asked, cursor),
+            Reading::Idle(reader) => begin(reader, asked, cursor, &self.encoder),
+            _ => begin(self.log.reader(Arc::clone(&self.filter)), asked, cursor, &self.encoder),
         };
         let (reader, page) = self.reading.keep(asked, cursor, answer).await;
         self.reading = Reading::Idle(reader);
@@ -235,12 +198,13 @@ impl Subscription {
     }
 }
 
-fn begin(mut reader: Box<dyn LogReader>, asked: Asked, cursor: Cursor) -> Answer {
+fn begin(mut reader: Box<dyn LogReader>, asked: Asked, cursor: Cursor, encoder: &Arc<dyn Encoder>) -> Answer {
+    let encoder = Arc::clone(encoder);
     Box::pin(async move {
         let page = match asked {
-            Asked::Page => reader.replay(cursor, REPLAY_LIMIT).await,
+            Asked::Page => reader.replay(cursor, REPLAY_LIMIT, &encoder).await,
             Asked::Judgement => reader.resume(cursor).await.map(|resumed| ReplayPage {
-                events: Replayed::default(),
+                events: Replayed::new(Arc::clone(&encoder)),
                 next: resumed.cursor,
                 at_head: false,
                 gap: resumed.gap,

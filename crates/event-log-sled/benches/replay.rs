@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use event_log::{
-    Batch, Cursor, Data, EventLog, Filter, NewEvent, PageLimit, Pattern, Position, SystemClock, Topic, limits,
+    Batch, Cursor, Data, Encoder, EventLog, EventView, Filter, NewEvent, PageLimit, Pattern, Position,
+    SystemClock, Topic, limits,
 };
 use event_log_sled::{SledLog, SledOptions};
 use futures_executor::block_on;
@@ -40,13 +41,24 @@ fn log(directory: &std::path::Path) -> SledLog {
     log
 }
 
+/// Passes the data on as lines.
+struct Lines;
+
+impl Encoder for Lines {
+    fn encode(&self, event: &EventView<'_>, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(event.data.as_bytes());
+        bytes.push(b'\n');
+    }
+}
+
 /// How many events a filter gets, page by page.
 fn replay(log: &SledLog, filter: &Arc<Filter>) -> usize {
     let mut reader = log.reader(Arc::clone(filter));
     let mut cursor = Cursor::resumed(Position::ORIGIN);
     let mut events = 0;
+    let encoder: Arc<dyn Encoder> = Arc::new(Lines);
     loop {
-        let page = block_on(reader.replay(cursor, LIMIT)).unwrap();
+        let page = block_on(reader.replay(cursor, LIMIT, &encoder)).unwrap();
         events += page.events.len();
         cursor = page.next;
         if page.at_head {

@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use event_log::{Event, Filter, PageLimit, Position, ReadError, Replayed, Topic, limits};
 
+use crate::at_once::would_wait;
 use crate::chunk::Chunk;
 use crate::dead::DeadPlaces;
 use crate::keys::TopicNumber;
 use crate::merge::{Merge, Way};
 use crate::reader::Resolved;
 use crate::record::Record;
+use crate::segments::walk::Reading;
 use crate::shared::Shared;
 use crate::store::{Store, index_damaged};
 
@@ -26,6 +28,9 @@ const INDEX_COST: u64 = 16;
 const PLACES_AT_ONCE: usize = 256;
 /// Topics that one read finds again without the table; a power of two.
 const SLOTS: usize = 64;
+
+/// A page whose events have become so many times larger than they were is full earlier.
+const GROWTH_MAX: usize = 2;
 
 /// Bytes of chunks that are read at once, at least and at the most.
 const READ_BYTES_MIN: usize = 32 * limits::KIB;
@@ -38,21 +43,40 @@ pub(crate) struct Read<'a> {
     pub(crate) filter: &'a Filter,
 }
 
+/// How far one read for a page goes.
+#[derive(Debug, Clone, Copy)]
+struct Reach {
+    /// Bytes of chunks that it may walk past.
+    bytes: usize,
+    /// Whether it may wait for the disk, or for a commit.
+    may_wait: bool,
+}
+
 /// Kept events that are wanted, and how far they go.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PageOfKept<S = Vec<Arc<Event>>> {
     pub(crate) events: S,
     pub(crate) next: Position,
     pub(crate) at_head: bool,
+    /// It ended because the limit was reached.
+    pub(crate) is_full: bool,
 }
 
 /// What the events of a page become.
-pub(crate) trait Sink: Default {
+pub(crate) trait Sink: Sized {
     /// It keeps no chunk in memory, so it does not matter how much is read at once.
     const LEAVES_CHUNKS: bool;
 
+    /// Takes events that are values already.
+    fn take_all(&mut self, events: Vec<Arc<Event>>);
+
     /// So many bytes of events come, if all that is read is wanted.
     fn expect(&mut self, _bytes: usize) {}
+
+    /// Bytes that the events have become, if they are no longer what was counted.
+    fn grown_to(&self) -> usize {
+        0
+    }
 
     /// The page is complete.
     fn complete(&mut self) {}
@@ -75,6 +99,10 @@ pub(crate) trait Sink: Default {
 
 impl Sink for Vec<Arc<Event>> {
     const LEAVES_CHUNKS: bool = false;
+
+    fn take_all(&mut self, events: Vec<Arc<Event>>) {
+        self.extend(events);
+    }
 
     type Chosen<'a> = Vec<(Record<'a>, Topic)>;
 
@@ -104,8 +132,17 @@ impl Sink for Vec<Arc<Event>> {
 impl Sink for Replayed {
     const LEAVES_CHUNKS: bool = true;
 
+    fn take_all(&mut self, events: Vec<Arc<Event>>) {
+        events.into_iter().for_each(|event| self.add(event));
+    }
+
     fn expect(&mut self, bytes: usize) {
-        self.reserve(bytes.min(READ_BYTES_MAX) + limits::PACKED_EVENT_BYTES_MAX);
+        // A frame has a little beside the texts of its event.
+        self.reserve((bytes + bytes / 4).min(READ_BYTES_MAX) + limits::SMALL_EVENT_BYTES_MAX);
+    }
+
+    fn grown_to(&self) -> usize {
+        self.encoded_bytes()
     }
 
     fn complete(&mut self) {
@@ -121,12 +158,12 @@ impl Sink for Replayed {
         topic: &Topic,
         chunk: &Chunk,
     ) -> Result<(), String> {
-        match Replayed::packs(record.text_bytes()) {
-            true => self.pack(&record.view()?),
+        match Replayed::is_small(record.text_bytes()) {
+            true => self.encode(&record.view()?),
             false => {
                 let is_alone = record.text_bytes() * 2 >= chunk.held();
                 let texts = if is_alone { record.texts_in(chunk.body()) } else { record.texts_copied() };
-                self.share(Arc::new(record.event(texts, Some(topic.clone()))?));
+                self.add_large(Arc::new(record.event(texts, Some(topic.clone()))?));
             }
         }
         Ok(())
@@ -149,12 +186,14 @@ struct Filling<S> {
 }
 
 impl<S: Sink> Filling<S> {
-    fn new(limit: PageLimit) -> Self {
-        Filling { limit, events: S::default(), count: 0, last: Position::ORIGIN, bytes: 0, walked: 0 }
+    fn new(limit: PageLimit, events: S) -> Self {
+        Filling { limit, events, count: 0, last: Position::ORIGIN, bytes: 0, walked: 0 }
     }
 
     fn is_full(&self) -> bool {
-        self.count >= self.limit.events || self.bytes >= self.limit.bytes
+        self.count >= self.limit.events
+            || self.bytes >= self.limit.bytes
+            || self.events.grown_to() / GROWTH_MAX >= self.limit.bytes
     }
 
     /// About how many bytes of chunks fill it, if all in them is wanted.
@@ -165,7 +204,7 @@ impl<S: Sink> Filling<S> {
 
     fn page(mut self, next: Position, head: Position) -> PageOfKept<S> {
         self.events.complete();
-        PageOfKept { events: self.events, next, at_head: next >= head }
+        PageOfKept { is_full: self.is_full(), events: self.events, next, at_head: next >= head }
     }
 }
 
@@ -175,18 +214,41 @@ impl Read<'_> {
         resolved: &mut Resolved,
         after: Position,
         limit: PageLimit,
+        events: S,
     ) -> Result<PageOfKept<S>, ReadError> {
         let (head, merge) = self.begin(resolved, Way::After(after));
         if after >= head {
-            return Ok(PageOfKept { events: S::default(), next: after, at_head: true });
+            return Ok(PageOfKept { events, next: after, at_head: true, is_full: false });
         }
         match merge {
             Some(mut merge) => {
-                let page = self.page_by_index(&mut merge, head, limit)?;
+                let page = self.page_by_index(&mut merge, head, Filling::new(limit, events))?;
                 merge.settle(self.shared)?;
                 Ok(page)
             }
-            None => self.page_by_chunks(after, head, limit),
+            None => {
+                let reach = Reach { bytes: limits::PAGE_SCAN_BYTES_MAX, may_wait: true };
+                self.page_by_chunks(after, head, Filling::new(limit, events), reach)
+            }
+        }
+    }
+
+    /// The same page, as far as the system has it in memory and it is found at once; otherwise the error is that of
+    /// [`would_wait`].
+    pub(crate) fn kept_page_at_once<S: Sink>(
+        &self,
+        resolved: &mut Resolved,
+        after: Position,
+        limit: PageLimit,
+        events: S,
+    ) -> Result<PageOfKept<S>, ReadError> {
+        match self.begin(resolved, Way::After(after)) {
+            (head, None) if after < head => {
+                let reach = Reach { bytes: READ_BYTES_MAX, may_wait: false };
+                self.page_by_chunks(after, head, Filling::new(limit, events), reach)
+            }
+            // Rows of the index lie on the disk.
+            _ => Err(would_wait()),
         }
     }
 
@@ -207,9 +269,9 @@ impl Read<'_> {
         &self,
         merge: &mut Merge<'_>,
         head: Position,
-        limit: PageLimit,
+        mut filling: Filling<S>,
     ) -> Result<PageOfKept<S>, ReadError> {
-        let mut filling = Filling::new(limit);
+        let limit = filling.limit;
         let bytes_max = seek_bytes_max(merge);
         merge.begin()?;
         loop {
@@ -238,12 +300,18 @@ impl Read<'_> {
         &self,
         after: Position,
         head: Position,
-        limit: PageLimit,
+        mut filling: Filling<S>,
+        reach: Reach,
     ) -> Result<PageOfKept<S>, ReadError> {
-        let mut filling = Filling::<S>::new(limit);
-        filling.events.expect(limit.bytes);
+        filling.events.expect(filling.limit.bytes);
         let mut topics = KnownTopics::new(self);
-        let mut chunks = self.store.chunks(Position::new(after.get().saturating_add(1)), head)?;
+        topics.dead.may_wait = reach.may_wait;
+        let mut reading = Reading { may_wait: reach.may_wait, ..Reading::default() };
+        if S::LEAVES_CHUNKS {
+            reading.bytes = filling.bytes_wanted();
+        }
+        let from = Position::new(after.get().saturating_add(1));
+        let mut chunks = self.store.chunks_read(from, head, reading)?;
         loop {
             if S::LEAVES_CHUNKS {
                 chunks.want(filling.bytes_wanted());
@@ -258,7 +326,7 @@ impl Read<'_> {
                 let next = filling.last;
                 return Ok(filling.page(next, head));
             }
-            if filling.walked >= limits::PAGE_SCAN_BYTES_MAX {
+            if filling.walked >= reach.bytes {
                 return Ok(filling.page(through, head));
             }
         }
@@ -389,6 +457,7 @@ impl<'a> KnownTopics<'a> {
     }
 
     /// The record's topic, if it is wanted and the event was not removed.
+    #[inline]
     pub(crate) fn wanted(&mut self, record: &Record<'_>) -> Result<Option<&Topic>, ReadError> {
         let known = self.known(record)?;
         let Known { is_wanted, removed_through, .. } = self.known[known];

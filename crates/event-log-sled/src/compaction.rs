@@ -58,7 +58,7 @@ impl Compaction<'_, '_> {
         let filter = Filter::new(vec![Pattern::from(self.plan.base.topic.clone())]);
         let read = Read { shared: self.planner.shared, store: self.planner.store, filter: &filter };
         let limit = PageLimit { events: COMPACTED_AT_ONCE, bytes: limits::PAGE_SCAN_BYTES_MAX };
-        let page: PageOfKept = read.kept_page(&mut Resolved::default(), after, limit)?;
+        let page: PageOfKept = read.kept_page(&mut Resolved::default(), after, limit, Vec::new())?;
         for event in &page.events {
             self.take(event)?;
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use event_log::{Position, ReadError};
 
+use crate::at_once::would_wait;
 use crate::blocks::{self, BlockNumber};
 use crate::keys;
 use crate::rows;
@@ -26,11 +27,13 @@ pub(crate) struct DeadPlaces<'a> {
     known: HashMap<BlockNumber, Rc<[u16]>>,
     /// The block that was asked for last: neighbours are asked for one after the other.
     last: Option<(BlockNumber, Rc<[u16]>)>,
+    /// Whether rows may be read from the disk, and commits be waited for.
+    pub(crate) may_wait: bool,
 }
 
 impl<'a> DeadPlaces<'a> {
     pub(crate) fn new(shared: &'a Shared, store: &'a Store) -> Self {
-        DeadPlaces { shared, store, known: HashMap::new(), last: None }
+        DeadPlaces { shared, store, known: HashMap::new(), last: None, may_wait: true }
     }
 
     /// Whether the event at a place is superseded.
@@ -55,6 +58,9 @@ impl<'a> DeadPlaces<'a> {
         let begun = Instant::now();
         let dead: Rc<[u16]> = loop {
             let shown = self.shared.view().catalog.blocks.get(number).dead as usize;
+            if shown > 0 && !self.may_wait {
+                return Err(would_wait());
+            }
             let listed = if shown > 0 { read(self.store, number)? } else { Vec::new() };
             if listed.len() == shown {
                 break listed.into();

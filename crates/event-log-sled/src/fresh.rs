@@ -65,13 +65,13 @@ impl Fresh {
                 bytes += event.weight();
                 events.push(Arc::clone(event));
                 if events.len() >= limit.events || bytes >= limit.bytes {
-                    return Some(PageOfKept { events, next, at_head: next >= head });
+                    return Some(PageOfKept { events, next, at_head: next >= head, is_full: true });
                 }
             }
         }
         let at_head = self.events.len() - start <= WALK_MAX;
         let next = if at_head { head.max(after) } else { next };
-        Some(PageOfKept { events, next, at_head })
+        Some(PageOfKept { events, next, at_head, is_full: false })
     }
 }
 

@@ -17,6 +17,7 @@ mod answer;
 mod stage;
 mod writer;
 
+mod at_once;
 mod cold;
 mod fresh;
 mod merge;

@@ -10,9 +10,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use event_log::{ReadError, limits};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLockReadGuard};
 use tokio::sync::oneshot;
 
+#[cfg(test)]
+pub(crate) mod gate;
+
+use crate::at_once::is_would_wait;
 use crate::shared::Shared;
 use crate::store::{Store, panic_text};
 
@@ -99,19 +103,38 @@ pub(crate) async fn run<T: Send + 'static>(
     }
 }
 
+/// Runs a read here, if nobody has to be waited for; none if it has to go to one of the threads.
+pub(crate) fn run_at_once<T>(
+    shared: &Shared,
+    read: impl FnOnce(&Shared, &Store) -> Result<T, ReadError>,
+) -> Option<Result<T, ReadError>> {
+    let chunks_stay = shared.chunks_stay_at_once()?;
+    let result = guarded(shared, &chunks_stay, read);
+    (!matches!(&result, Err(error) if is_would_wait(error))).then_some(result)
+}
+
 fn attempt<T>(
     shared: &Shared,
+    read: impl FnOnce(&Shared, &Store) -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
+    guarded(shared, &shared.chunks_stay(), read)
+}
+
+fn guarded<T>(
+    shared: &Shared,
+    _chunks_stay: &RwLockReadGuard<'_, ()>,
     read: impl FnOnce(&Shared, &Store) -> Result<T, ReadError>,
 ) -> Result<T, ReadError> {
     if !shared.takes_reads() {
         return Err(ReadError::Closed);
     }
     let store = shared.store()?;
-    let _chunks_stay = shared.chunks_stay();
     let result = catch_unwind(AssertUnwindSafe(|| read(shared, &store))).unwrap_or_else(|panic| {
         Err(ReadError::Damaged(format!("the engine panicked while it read: {}", panic_text(&*panic))))
     });
-    if let Err(error) = &result {
+    if let Err(error) = &result
+        && !is_would_wait(error)
+    {
         shared.fail(error.to_string());
     }
     result

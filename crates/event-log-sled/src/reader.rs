@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use event_log::{
-    Cursor, Event, Filter, LogReader, Page, PageLimit, Position, ReadError, Removals, ReplayPage, Resumed,
-    Seek,
+    Cursor, Encoder, Event, Filter, LogReader, Page, PageLimit, Position, ReadError, Removals, ReplayPage,
+    Replayed, Resumed, Seek,
 };
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 
+use crate::at_once::would_wait;
 use crate::catalog::Topics;
 use crate::cold::{PageOfKept, Sink};
 use crate::keys::TopicNumber;
@@ -63,11 +64,13 @@ pub(crate) struct SledReader {
     shared: Arc<Shared>,
     filter: Arc<Filter>,
     resolved: Arc<Mutex<Resolved>>,
+    /// Whether the last page was full.
+    gets_full_pages: bool,
 }
 
 impl SledReader {
     pub(crate) fn new(shared: Arc<Shared>, filter: Arc<Filter>) -> Self {
-        SledReader { shared, filter, resolved: Arc::default() }
+        SledReader { shared, filter, resolved: Arc::default(), gets_full_pages: false }
     }
 
     /// The page, if it can be told without the disk.
@@ -102,28 +105,58 @@ impl SledReader {
         Ok(Cursor { position, removals })
     }
 
-    async fn page<S>(&self, after: Cursor, limit: PageLimit) -> Result<Told<S>, ReadError>
-    where
-        S: Sink + From<Vec<Arc<Event>>> + Send + 'static,
-    {
+    /// The page, if the system has it in memory. Whoever gets full pages finds what it wants wherever it looks, so that this takes
+    /// little longer than to write them.
+    fn page_at_once<S: Sink>(
+        &self,
+        after: Cursor,
+        limit: PageLimit,
+        sink: S,
+    ) -> Option<Result<Answer<S>, ReadError>> {
+        if !self.gets_full_pages {
+            return None;
+        }
+        pool::run_at_once(&self.shared, |shared, store| {
+            // A read that nobody waits for any more may still have it.
+            let mut resolved = self.resolved.try_lock().ok_or_else(would_wait)?;
+            page_on_disk(&cold::Read { shared, store, filter: &self.filter }, after, |read| {
+                read.kept_page_at_once(&mut resolved, after.position, limit, sink)
+            })
+        })
+    }
+
+    async fn page<S: Sink + Send + 'static>(
+        &mut self,
+        after: Cursor,
+        limit: PageLimit,
+        sink: impl Fn() -> S,
+    ) -> Result<Told<S>, ReadError> {
         let answer = match self.page_in_memory(after, limit) {
-            Some(answer) => answer.map(S::from),
-            None => {
-                let (filter, resolved) = (Arc::clone(&self.filter), Arc::clone(&self.resolved));
-                let read = move |shared: &Shared, store: &Store| {
-                    page_on_disk(&cold::Read { shared, store, filter: &filter }, &resolved, after, limit)
-                };
-                pool::run(Arc::clone(&self.shared), read).await?
-            }
+            Some(answer) => answer.into(sink()),
+            None => match self.page_at_once(after, limit, sink()) {
+                Some(answer) => answer?,
+                None => {
+                    let (filter, resolved) = (Arc::clone(&self.filter), Arc::clone(&self.resolved));
+                    let events = sink();
+                    let read = move |shared: &Shared, store: &Store| {
+                        let read = cold::Read { shared, store, filter: &filter };
+                        page_on_disk(&read, after, |read| {
+                            read.kept_page(&mut resolved.lock(), after.position, limit, events)
+                        })
+                    };
+                    pool::run(Arc::clone(&self.shared), read).await?
+                }
+            },
         };
+        self.gets_full_pages = matches!(&answer, Answer::Page(page, _) if page.is_full);
         match answer {
-            Answer::Page(PageOfKept { events, next, at_head }, removals) => {
+            Answer::Page(PageOfKept { events, next, at_head, .. }, removals) => {
                 Ok(Told { events, next: Cursor { position: next, removals }, at_head, gap: false })
             }
             Answer::Missed(removals) => {
                 let next = self.after_gap(after, removals).await?;
                 let at_head = next.position >= self.shared.view().catalog.head;
-                Ok(Told { events: S::default(), next, at_head, gap: true })
+                Ok(Told { events: sink(), next, at_head, gap: true })
             }
         }
     }
@@ -135,11 +168,13 @@ enum Answer<S> {
     Missed(Removals),
 }
 
-impl<S> Answer<S> {
-    fn map<T>(self, into: impl FnOnce(S) -> T) -> Answer<T> {
+impl Answer<Vec<Arc<Event>>> {
+    /// The same with what its events become.
+    fn into<S: Sink>(self, mut sink: S) -> Answer<S> {
         match self {
-            Answer::Page(PageOfKept { events, next, at_head }, removals) => {
-                Answer::Page(PageOfKept { events: into(events), next, at_head }, removals)
+            Answer::Page(PageOfKept { events, next, at_head, is_full }, removals) => {
+                sink.take_all(events);
+                Answer::Page(PageOfKept { events: sink, next, at_head, is_full }, removals)
             }
             Answer::Missed(removals) => Answer::Missed(removals),
         }
@@ -157,11 +192,10 @@ struct Told<S> {
 /// Reads a page, and looks only then whether anything was removed: what was removed while it was read is seen.
 fn page_on_disk<S: Sink>(
     read: &cold::Read<'_>,
-    resolved: &Mutex<Resolved>,
     after: Cursor,
-    limit: PageLimit,
+    page: impl FnOnce(&cold::Read<'_>) -> Result<PageOfKept<S>, ReadError>,
 ) -> Result<Answer<S>, ReadError> {
-    let page = read.kept_page(&mut resolved.lock(), after.position, limit)?;
+    let page = page(read)?;
     let view = read.shared.view();
     let catalog = &view.catalog;
     match catalog.is_missed(read.filter, after) {
@@ -176,18 +210,25 @@ impl LogReader for SledReader {
             return ready(Err(ReadError::Closed)).boxed();
         }
         let page = async move {
-            let Told { events, next, at_head, gap } = self.page(after, limit).await?;
+            let Told { events, next, at_head, gap } = self.page(after, limit, Vec::new).await?;
             Ok(Page { events, next, at_head, gap })
         };
         page.boxed()
     }
 
-    fn replay(&mut self, after: Cursor, limit: PageLimit) -> BoxFuture<'_, Result<ReplayPage, ReadError>> {
+    fn replay(
+        &mut self,
+        after: Cursor,
+        limit: PageLimit,
+        encoder: &Arc<dyn Encoder>,
+    ) -> BoxFuture<'_, Result<ReplayPage, ReadError>> {
         if self.shared.is_closed() {
             return ready(Err(ReadError::Closed)).boxed();
         }
+        let encoder = Arc::clone(encoder);
         let page = async move {
-            let Told { events, next, at_head, gap } = self.page(after, limit).await?;
+            let sink = || Replayed::new(Arc::clone(&encoder));
+            let Told { events, next, at_head, gap } = self.page(after, limit, sink).await?;
             Ok(ReplayPage { events, next, at_head, gap })
         };
         page.boxed()

@@ -30,7 +30,7 @@ pub(crate) mod walk;
 
 use growing::Growing;
 use segment::Segment;
-use walk::{Chunks, FileWalk};
+use walk::{Chunks, FileWalk, Reading};
 
 /// Files that are kept open for reading.
 const OPEN_FILES: usize = 64;
@@ -93,18 +93,23 @@ impl Segments {
 
     /// The chunk that holds this place, or comes last before it.
     pub(crate) fn chunk_at(&self, place: Position) -> Result<Option<Chunk>, ReadError> {
-        let Some(mut walk) = self.walk_to(place)? else { return Ok(None) };
+        let Some(mut walk) = self.walk_to(place, Reading::default())? else { return Ok(None) };
         let header = walk.header()?;
         header.map(|header| walk.take(header)).transpose()
     }
 
     /// The chunks that may hold an event at or after `from`, in order, up to that which begins at `through`.
-    pub(crate) fn chunks(&self, from: Position, through: Position) -> Result<Chunks<'_>, ReadError> {
-        Chunks::new(self, from, through)
+    pub(crate) fn chunks(
+        &self,
+        from: Position,
+        through: Position,
+        reading: Reading,
+    ) -> Result<Chunks<'_>, ReadError> {
+        Chunks::new(self, from, through, reading)
     }
 
     /// Begins to read at the last chunk that begins at a place or before it, if there is one.
-    fn walk_to(&self, place: Position) -> Result<Option<FileWalk>, ReadError> {
+    fn walk_to(&self, place: Position, reading: Reading) -> Result<Option<FileWalk>, ReadError> {
         let mut end = Bound::Included(place);
         loop {
             let found = self
@@ -117,7 +122,7 @@ impl Segments {
             end = Bound::Excluded(segment.first);
             if segment.bytes() > 0 {
                 let file = self.file(&segment)?;
-                if let Some(walk) = FileWalk::to(Arc::clone(&segment), file, place)? {
+                if let Some(walk) = FileWalk::to(Arc::clone(&segment), file, place, reading)? {
                     return Ok(Some(walk));
                 }
             }

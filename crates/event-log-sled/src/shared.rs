@@ -77,6 +77,11 @@ impl Shared {
         self.packing.read()
     }
 
+    /// The same, if nobody waits to replace one.
+    pub(crate) fn chunks_stay_at_once(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.packing.try_read()
+    }
+
     /// While this is held, nobody reads chunks.
     pub(crate) fn nobody_reads(&self) -> RwLockWriteGuard<'_, ()> {
         self.packing.write()

@@ -19,7 +19,7 @@ use crate::keys::{self, Hash, TopicNumber};
 use crate::postings::{self, Posting};
 use crate::rows::IdempotencyRow;
 use crate::segments::segment::Segment;
-use crate::segments::walk::Chunks;
+use crate::segments::walk::{Chunks, Reading};
 use crate::segments::{Segments, recover};
 use crate::{OpenError, SledOptions, barrier, directory, rows};
 
@@ -220,7 +220,17 @@ impl Store {
 
     /// The chunks that may hold an event at or after `from`, in order, up to that which begins at `through`.
     pub(crate) fn chunks(&self, from: Position, through: Position) -> Result<Chunks<'_>, ReadError> {
-        self.segments.chunks(from, through)
+        self.chunks_read(from, through, Reading::default())
+    }
+
+    /// The same, read in a way of one's own.
+    pub(crate) fn chunks_read(
+        &self,
+        from: Position,
+        through: Position,
+        reading: Reading,
+    ) -> Result<Chunks<'_>, ReadError> {
+        self.segments.chunks(from, through, reading)
     }
 
     /// The rows between two keys, the second one excluded.

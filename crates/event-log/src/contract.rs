@@ -10,14 +10,16 @@ use bytestring::ByteString;
 use futures_executor::block_on;
 
 use crate::{
-    AppendError, Batch, Clock, Cursor, Data, EpochStart, Epochs, Event, EventId, EventLog, EventType,
-    Expected, Filter, IdempotencyKey, Key, LogReader, ManualClock, NewEvent, Origin, Page, PageLimit,
-    Pattern, Position, Receipt, Seek, Timestamp, Topic,
+    AppendError, Batch, Clock, Cursor, Data, Encoder, EpochStart, Epochs, Event, EventId, EventLog,
+    EventType, Expected, Filter, IdempotencyKey, Key, LogReader, ManualClock, NewEvent, Origin, Page,
+    PageLimit, Pattern, Position, Receipt, Seek, Timestamp, Topic,
 };
 
 mod removals;
+mod verbatim;
 
 pub use removals::*;
+pub use verbatim::{Verbatim, decoded};
 
 /// How long the engines under test keep idempotency keys.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -112,24 +114,24 @@ pub fn read_from(
 
 /// What is replayed is what was read, as far as both go.
 fn check_replay(reader: &mut dyn LogReader, after: Cursor, limit: PageLimit, page: &Page) {
-    let replay = block_on(reader.replay(after, limit)).expect("a page to pass on");
+    let encoder: Arc<dyn Encoder> = Arc::new(Verbatim);
+    let replay = block_on(reader.replay(after, limit, &encoder)).expect("a page to pass on");
     assert!(replay.events.len() <= limit.events, "a page of {} events", replay.events.len());
     assert!(replay.gap || !page.gap, "a gap is told of either way");
     if replay.gap {
         return;
     }
-    for (replayed, read) in replay.events.iter().zip(&page.events) {
-        assert_eq!(replayed.view(), read.view());
+    let events = decoded(replay.events);
+    for (replayed, read) in events.iter().zip(&page.events) {
+        assert_eq!(replayed, read);
     }
-    let last = replay.events.iter().last().map(|last| last.view().position);
-    assert!(
-        replay.next.position >= last.unwrap_or(after.position),
-        "the page's next is before its last event"
-    );
+    let last = events.last().map_or(after.position, |last| last.position);
+    assert!(replay.next.position >= last, "the page's next is before its last event");
+    assert!(replay.at_head || replay.next.position > after.position, "a page goes on");
     assert!(
         !page.events.is_empty()
             || !page.at_head
-            || replay.events.is_empty()
+            || events.is_empty()
             || replay.next.position > page.next.position
     );
 }

@@ -41,6 +41,6 @@ pub use log::{
 pub use name::{Data, EventType, IdempotencyKey, Key, Origin};
 pub use position::{Epoch, EpochStart, Epochs, EventId, Position};
 pub use removal::{Cursor, Keep, Removal, Removals, Removed};
-pub use replay::{EventView, ReplayPage, Replayed, ReplayedEvent};
+pub use replay::{Encoder, EventView, Piece, ReplayPage, Replayed};
 pub use tail::{Tail, TailClosed, TailWatch};
 pub use topic::{Pattern, Topic};

@@ -69,16 +69,17 @@ pub const PAGE_BYTES_MAX: usize = 64 * KIB;
 /// Events that a stream takes from the log at a time while it replays.
 pub const REPLAY_PAGE_EVENTS_MAX: usize = 1_024;
 /// Bytes of events that a stream takes from the log at a time while it replays (one event may be larger). A page costs a
-/// hop to a thread that may block and back, so larger ones are cheaper; with its frames it is what a slow reader holds.
+/// turn, a write and, from the disk, a hop to a thread that may block, so larger ones are cheaper; as frames it is what a slow
+/// reader holds.
 pub const REPLAY_PAGE_BYTES_MAX: usize = 128 * KIB;
 /// Bytes of log that one read may walk past without a match before it answers with an empty page.
 pub const PAGE_SCAN_BYTES_MAX: usize = 4 * MIB;
 /// Bytes of log that one read along the index may read before it answers: each part of them lies elsewhere on the disk, and
 /// whoever waits for the first event waits for all of them.
 pub const PAGE_SEEK_BYTES_MAX: usize = 512 * KIB;
-/// Texts of an event that is copied to the others of its page when it is replayed; a larger one is shared. Short enough that
-/// its frame is one piece, whatever in it is escaped.
-pub const PACKED_EVENT_BYTES_MAX: usize = FRAME_PIECE_BYTES_MAX / 8;
+/// Texts of an event that is encoded behind the others of its page when it is replayed; a larger one is shared. Short enough
+/// that its frame is one piece, whatever in it is escaped.
+pub const SMALL_EVENT_BYTES_MAX: usize = FRAME_PIECE_BYTES_MAX / 8;
 /// Largest piece of a stream that is handed to the socket at once; a larger frame goes in several.
 pub const FRAME_PIECE_BYTES_MAX: usize = 64 * KIB;
 

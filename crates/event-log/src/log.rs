@@ -32,8 +32,8 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::{
-    AppendError, Cursor, Epochs, Event, EventId, Filter, NewEvent, Pattern, Position, ReadError, Removal,
-    Removals, Removed, ReplayPage, TailWatch, Timestamp, Topic,
+    AppendError, Cursor, Encoder, Epochs, Event, EventId, Filter, NewEvent, Pattern, Position, ReadError,
+    Removal, Removals, Removed, ReplayPage, TailWatch, Timestamp, Topic,
 };
 
 /// A durable log of events in one order. See [the module](crate::log) for the rules.
@@ -85,10 +85,17 @@ pub trait LogReader: Send {
     /// go on.
     fn read(&mut self, after: Cursor, limit: PageLimit) -> BoxFuture<'_, Result<Page, ReadError>>;
 
-    /// The same page for one who only passes it on. An engine that has the events on disk need not make a value of each.
-    fn replay(&mut self, after: Cursor, limit: PageLimit) -> BoxFuture<'_, Result<ReplayPage, ReadError>> {
+    /// The same page for one who only passes it on. An engine that has the events on disk need not make a value of each. The
+    /// page may end a little earlier.
+    fn replay(
+        &mut self,
+        after: Cursor,
+        limit: PageLimit,
+        encoder: &Arc<dyn Encoder>,
+    ) -> BoxFuture<'_, Result<ReplayPage, ReadError>> {
+        let encoder = Arc::clone(encoder);
         let page = self.read(after, limit);
-        Box::pin(async move { page.await.map(ReplayPage::from) })
+        Box::pin(async move { page.await.map(|page| ReplayPage::new(page, encoder)) })
     }
 
     /// Judges a cursor without reading on: whether wanted events after it were trimmed of which it does not know. A gap is

@@ -1,18 +1,18 @@
-//! Events that are read only to be passed on: a page of them in one piece of memory.
+//! Events that are read only to be passed on: a page of them, as it is passed on.
 //!
-//! An [`Event`] is a value of its own: it is shared, counted and let go one by one. Who replays history needs none of that. A
-//! page of small events is one text and a list of where each begins, and an event of it is looked at where it lies. A large
-//! one is shared as ever, so that it is not copied.
+//! An [`Event`] is a value of its own: it is shared, counted and let go one by one. Who replays history needs none of that. So
+//! an engine looks at small events where they lie, and has them encoded at once, behind each other; a large one is shared as
+//! ever, so that it is not copied.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::limits::PACKED_EVENT_BYTES_MAX;
+use crate::limits::SMALL_EVENT_BYTES_MAX;
 use crate::{Cursor, Event, EventType, Key, Origin, Page, Position, Timestamp};
 
-/// Room for texts that a page may have and not use.
-const WASTE_BYTES_MAX: usize = 2 * PACKED_EVENT_BYTES_MAX;
+/// Room that a piece may have and not use.
+const WASTE_BYTES_MAX: usize = 2 * SMALL_EVENT_BYTES_MAX;
 
 /// An event that is looked at where it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,156 +58,128 @@ impl Event {
     }
 }
 
-/// An event of a page that is passed on.
-#[derive(Debug, Clone, Copy)]
-pub enum ReplayedEvent<'a> {
-    /// It lies in the page; its texts have at most [`PACKED_EVENT_BYTES_MAX`] bytes.
-    Packed(EventView<'a>),
-    /// It is a value of its own.
-    Shared(&'a Arc<Event>),
+/// Makes of events what they are passed on as, such as frames of a protocol.
+pub trait Encoder: Send + Sync {
+    /// Appends an event whose texts have at most [`SMALL_EVENT_BYTES_MAX`] bytes. The same event always becomes the same bytes.
+    fn encode(&self, event: &EventView<'_>, bytes: &mut Vec<u8>);
+
+    /// Bytes that are left free before the first event of each piece, for a head that is known only once the piece is complete.
+    fn front_bytes(&self) -> usize {
+        0
+    }
 }
 
-impl<'a> ReplayedEvent<'a> {
-    /// Its place.
-    pub fn position(&self) -> Position {
-        match self {
-            ReplayedEvent::Packed(view) => view.position,
-            ReplayedEvent::Shared(event) => event.position,
-        }
-    }
-
-    /// The event, however it is held.
-    pub fn view(&self) -> EventView<'a> {
-        match self {
-            ReplayedEvent::Packed(view) => *view,
-            ReplayedEvent::Shared(event) => event.view(),
-        }
-    }
+/// Neighbouring events that are passed on together.
+#[derive(Debug, Clone)]
+pub enum Piece {
+    /// Small ones, as the encoder made them.
+    Encoded {
+        /// Their bytes, behind those that the encoder wants to be free.
+        bytes: Vec<u8>,
+        /// The place of the last one.
+        last: Position,
+    },
+    /// A large one, which is shared and not copied.
+    Large(Arc<Event>),
 }
 
 /// Events to be passed on, in order.
-#[derive(Debug, Clone, Default)]
 pub struct Replayed {
-    texts: String,
-    entries: Vec<Entry>,
+    encoder: Arc<dyn Encoder>,
+    pieces: Vec<Piece>,
+    count: usize,
+    bytes: usize,
+    reserved: usize,
 }
-
-#[derive(Debug, Clone)]
-enum Entry {
-    Packed(Head),
-    Shared(Arc<Event>),
-}
-
-/// The small fields of an event in the page, and the lengths of its texts; 0 for one that is absent.
-#[derive(Debug, Clone)]
-struct Head {
-    position: Position,
-    time: Timestamp,
-    uuid: Uuid,
-    /// Where its texts begin: topic, type, key, origin, data.
-    at: usize,
-    topic: u16,
-    event_type: u16,
-    key: u16,
-    origin: u16,
-    data: u16,
-}
-
-const _: () = assert!(PACKED_EVENT_BYTES_MAX <= u16::MAX as usize, "a length fits into its field");
 
 impl Replayed {
-    /// Makes room for so many more bytes of texts.
+    /// None yet.
+    pub fn new(encoder: Arc<dyn Encoder>) -> Self {
+        Replayed { encoder, pieces: Vec::new(), count: 0, bytes: 0, reserved: 0 }
+    }
+
+    /// About so many bytes come.
     pub fn reserve(&mut self, bytes: usize) {
-        self.texts.reserve_exact(bytes);
+        self.reserved = bytes;
     }
 
     /// Gives back room that is not needed, if it is worth it: a slow reader holds a page for long.
     pub fn shrink(&mut self) {
-        if self.texts.capacity() - self.texts.len() > WASTE_BYTES_MAX {
-            self.texts.shrink_to_fit();
+        for piece in &mut self.pieces {
+            if let Piece::Encoded { bytes, .. } = piece
+                && bytes.capacity() - bytes.len() > WASTE_BYTES_MAX
+            {
+                bytes.shrink_to_fit();
+            }
         }
     }
 
-    /// Whether an event with so many bytes of texts is laid into a page.
-    pub fn packs(text_bytes: usize) -> bool {
-        text_bytes <= PACKED_EVENT_BYTES_MAX
+    /// Whether an event with so many bytes of texts is encoded, or shared.
+    pub fn is_small(text_bytes: usize) -> bool {
+        text_bytes <= SMALL_EVENT_BYTES_MAX
     }
 
-    /// Lays a copy of an event behind the others. It is one that [`Replayed::packs`].
-    pub fn pack(&mut self, event: &EventView<'_>) {
-        let at = self.texts.len();
-        let EventView { position, time, uuid, topic, event_type, key, origin, data } = *event;
-        let mut lay = |text: &str| {
-            self.texts.push_str(text);
-            u16::try_from(text.len()).expect("the texts of an event that is packed are short")
-        };
-        let head = Head {
-            position,
-            time,
-            uuid,
-            at,
-            topic: lay(topic),
-            event_type: lay(event_type.unwrap_or_default()),
-            key: lay(key.unwrap_or_default()),
-            origin: lay(origin.unwrap_or_default()),
-            data: lay(data),
-        };
-        self.entries.push(Entry::Packed(head));
+    /// Adds a small event.
+    pub fn encode(&mut self, event: &EventView<'_>) {
+        if !matches!(self.pieces.last(), Some(Piece::Encoded { .. })) {
+            let front = self.encoder.front_bytes();
+            let mut bytes = Vec::with_capacity(front + std::mem::take(&mut self.reserved));
+            bytes.resize(front, 0);
+            self.pieces.push(Piece::Encoded { bytes, last: event.position });
+        }
+        if let Some(Piece::Encoded { bytes, last }) = self.pieces.last_mut() {
+            let before = bytes.len();
+            self.encoder.encode(event, bytes);
+            (*last, self.count) = (event.position, self.count + 1);
+            self.bytes += bytes.len() - before;
+        }
     }
 
     /// Adds an event that is a value of its own.
-    pub fn share(&mut self, event: Arc<Event>) {
-        self.entries.push(Entry::Shared(event));
+    pub fn add(&mut self, event: Arc<Event>) {
+        let view = event.view();
+        let names = [view.event_type, view.key, view.origin].map(|name| name.map_or(0, str::len));
+        match Self::is_small(view.topic.len() + names.iter().sum::<usize>() + view.data.len()) {
+            true => self.encode(&view),
+            false => self.add_large(event),
+        }
     }
 
-    /// How many there are.
+    /// Adds an event that is shared.
+    pub fn add_large(&mut self, event: Arc<Event>) {
+        self.count += 1;
+        self.pieces.push(Piece::Large(event));
+    }
+
+    /// How many events there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.count
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.count == 0
     }
 
-    /// The event at an index.
-    pub fn get(&self, index: usize) -> Option<ReplayedEvent<'_>> {
-        self.entries.get(index).map(|entry| self.event(entry))
+    /// Bytes that were encoded.
+    pub fn encoded_bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The events, in order.
-    pub fn iter(&self) -> impl Iterator<Item = ReplayedEvent<'_>> {
-        self.entries.iter().map(|entry| self.event(entry))
-    }
-
-    fn event<'a>(&'a self, entry: &'a Entry) -> ReplayedEvent<'a> {
-        let head = match entry {
-            Entry::Packed(head) => head,
-            Entry::Shared(event) => return ReplayedEvent::Shared(event),
-        };
-        let mut rest = &self.texts[head.at..];
-        let mut cut = |length: u16| {
-            let (text, behind) = rest.split_at(usize::from(length));
-            rest = behind;
-            text
-        };
-        let topic = cut(head.topic);
-        let [event_type, key, origin] = [head.event_type, head.key, head.origin]
-            .map(|length| if length == 0 { None } else { Some(cut(length)) });
-        let data = cut(head.data);
-        let Head { position, time, uuid, .. } = *head;
-        ReplayedEvent::Packed(EventView { position, time, uuid, topic, event_type, key, origin, data })
+    pub fn into_pieces(self) -> Vec<Piece> {
+        self.pieces
     }
 }
 
-impl From<Vec<Arc<Event>>> for Replayed {
-    fn from(events: Vec<Arc<Event>>) -> Self {
-        Replayed { texts: String::new(), entries: events.into_iter().map(Entry::Shared).collect() }
+impl std::fmt::Debug for Replayed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Replayed").field("pieces", &self.pieces).finish_non_exhaustive()
     }
 }
 
 /// A [`Page`] whose events are passed on.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ReplayPage {
     /// The events, in order.
     pub events: Replayed,
@@ -219,10 +191,13 @@ pub struct ReplayPage {
     pub gap: bool,
 }
 
-impl From<Page> for ReplayPage {
-    fn from(page: Page) -> Self {
+impl ReplayPage {
+    /// A page as it is passed on.
+    pub fn new(page: Page, encoder: Arc<dyn Encoder>) -> Self {
         let Page { events, next, at_head, gap } = page;
-        ReplayPage { events: events.into(), next, at_head, gap }
+        let mut replayed = Replayed::new(encoder);
+        events.into_iter().for_each(|event| replayed.add(event));
+        ReplayPage { events: replayed, next, at_head, gap }
     }
 }
 
@@ -233,40 +208,57 @@ mod tests {
     use super::*;
     use crate::{Data, Topic};
 
-    fn event(position: u64, full: bool, data: &str) -> Event {
-        Event {
-            position: Position::new(position),
-            time: Timestamp::from_micros(7),
-            uuid: Uuid::from_u128(9),
-            topic: Topic::parse("stocks.ibm").unwrap(),
-            event_type: full.then(|| EventType::parse("handel-é").unwrap()),
-            key: full.then(|| Key::parse("IBM").unwrap()),
-            origin: full.then(|| Origin::parse("日").unwrap()),
-            data: Data::from(ByteString::from(data)),
+    /// Writes lines, and wants room for one byte.
+    struct Lines;
+
+    impl Encoder for Lines {
+        fn encode(&self, event: &EventView<'_>, bytes: &mut Vec<u8>) {
+            bytes.extend(format!("{} {}\n", event.position, event.data).into_bytes());
+        }
+
+        fn front_bytes(&self) -> usize {
+            1
         }
     }
 
+    fn event(position: u64, data: &str) -> Arc<Event> {
+        Arc::new(Event {
+            position: Position::new(position),
+            time: Timestamp::from_micros(7),
+            uuid: Uuid::from_u128(9),
+            topic: Topic::parse("t").unwrap(),
+            event_type: None,
+            key: None,
+            origin: None,
+            data: Data::from(ByteString::from(data)),
+        })
+    }
+
     #[test]
-    fn what_is_laid_into_a_page_is_seen_there_as_it_was() {
-        let large = "x".repeat(PACKED_EVENT_BYTES_MAX);
-        let events =
-            [event(1, true, "é"), event(2, false, ""), event(5, false, &large), event(6, true, "last")];
-        let mut page = Replayed::default();
-        page.reserve(10 * PACKED_EVENT_BYTES_MAX);
-        for event in &events {
-            let view = event.view();
-            match Replayed::packs(view.topic.len() + view.data.len()) {
-                true => page.pack(&view),
-                false => page.share(Arc::new(event.clone())),
-            }
+    fn small_neighbours_are_one_piece_and_a_large_one_stands_alone() {
+        let (small, large) = ("x".repeat(SMALL_EVENT_BYTES_MAX - 1), "y".repeat(SMALL_EVENT_BYTES_MAX));
+        let mut page = Replayed::new(Arc::new(Lines));
+        page.reserve(10 * SMALL_EVENT_BYTES_MAX);
+        assert!(page.is_empty());
+        for event in [event(1, "a"), event(2, &small), event(5, &large), event(6, "é"), event(7, "")] {
+            page.add(event);
         }
         page.shrink();
-        assert_eq!((page.len(), page.is_empty()), (4, false));
-        let seen: Vec<EventView<'_>> = page.iter().map(|event| event.view()).collect();
-        assert_eq!(seen, events.iter().map(Event::view).collect::<Vec<_>>());
-        assert!(matches!(page.get(2), Some(ReplayedEvent::Shared(_))));
-        assert!(matches!(page.get(3), Some(ReplayedEvent::Packed(view)) if view == seen[3]));
-        assert!(page.get(4).is_none());
-        assert_eq!(seen[1].type_name(), "message");
+        assert_eq!(page.len(), 5);
+        let expected = [format!("\x001 a\n2 {small}\n"), "\x006 é\n7 \n".to_owned()];
+        assert_eq!(page.encoded_bytes(), expected.iter().map(|piece| piece.len() - 1).sum::<usize>());
+        let pieces = page.into_pieces();
+        let [
+            Piece::Encoded { bytes: before, last: before_last },
+            Piece::Large(large_one),
+            Piece::Encoded { bytes: behind, last: behind_last },
+        ] = &pieces[..]
+        else {
+            panic!("{} pieces", pieces.len())
+        };
+        assert_eq!([before, behind].map(|bytes| String::from_utf8(bytes.clone()).unwrap()), expected);
+        assert!(before.capacity() - before.len() <= WASTE_BYTES_MAX, "room is given back");
+        assert_eq!([*before_last, large_one.position, *behind_last], [2, 5, 7].map(Position::new));
+        assert_eq!(large_one.data.as_str(), large);
     }
 }

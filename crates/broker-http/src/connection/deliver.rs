@@ -9,9 +9,7 @@ use tokio::io::ReadBuf;
 
 use crate::connection::outbox::{Gone, Outbox};
 use crate::connection::socket::{Departure, Io};
-
-/// Room for the head of a chunk: eight digits and a line end.
-const CHUNK_HEAD_BYTES: usize = 10;
+use crate::sse::FRONT_BYTES;
 
 /// Writes a stream to its socket until either ends.
 pub(super) async fn deliver<T: Io>(socket: T, departure: Box<Departure>) {
@@ -60,17 +58,16 @@ impl<T: Io> Delivery<T> {
 impl Departure {
     /// Writes what the stream says next, as it goes over the connection; it begins at the place that is returned.
     fn write(&mut self, buffer: &mut Vec<u8>) -> usize {
+        buffer.resize(FRONT_BYTES, 0);
+        self.stream.write(buffer);
         if !self.chunked {
-            self.stream.write(buffer);
-            return 0;
+            return FRONT_BYTES;
         }
         // The length of a chunk comes before it, and is known after it (RFC 9112, 7.1).
-        buffer.resize(CHUNK_HEAD_BYTES, 0);
-        self.stream.write(buffer);
-        let length = buffer.len() - CHUNK_HEAD_BYTES;
-        let mut start = CHUNK_HEAD_BYTES;
+        let length = buffer.len() - FRONT_BYTES;
+        let mut start = FRONT_BYTES;
         if length > 0 {
-            start -= write_chunk_head(&mut buffer[..CHUNK_HEAD_BYTES], length);
+            start -= write_chunk_head(&mut buffer[..FRONT_BYTES], length);
             buffer.extend_from_slice(b"\r\n");
         }
         if self.stream.is_over() {
@@ -82,11 +79,11 @@ impl Departure {
 
 /// Writes the head of a chunk to the end of `space`, and returns its length.
 fn write_chunk_head(space: &mut [u8], length: usize) -> usize {
-    let mut head = [0; CHUNK_HEAD_BYTES];
+    let mut head = [0; FRONT_BYTES];
     let mut rest = &mut head[..];
     // A piece of a stream is far shorter than eight digits can say.
     let _ = write!(rest, "{length:x}\r\n");
-    let bytes = CHUNK_HEAD_BYTES - rest.len();
+    let bytes = FRONT_BYTES - rest.len();
     let start = space.len() - bytes;
     space[start..].copy_from_slice(&head[..bytes]);
     bytes

@@ -45,7 +45,14 @@ impl Outbox {
                     Poll::Pending => 0,
                 },
             };
-            self.rest.extend_from_slice(&bytes[taken..]);
+            match bytes.len() - taken {
+                0 => {}
+                // Worth more than to have the buffer again.
+                left if left > buffer.capacity() / 2 => {
+                    (self.rest, self.sent) = (std::mem::take(buffer), start + taken);
+                }
+                _ => self.rest.extend_from_slice(&bytes[taken..]),
+            }
             if buffer.capacity() > BUFFER_BYTES_KEPT {
                 *buffer = Vec::new();
             }

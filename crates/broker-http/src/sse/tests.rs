@@ -1,5 +1,5 @@
 use event_log::contract::event;
-use event_log::limits::{NAME_BYTES_MAX, PACKED_EVENT_BYTES_MAX};
+use event_log::limits::{NAME_BYTES_MAX, SMALL_EVENT_BYTES_MAX};
 use event_log::{EventType, Key, NewEvent, Origin, Position, Replayed, Timestamp};
 use uuid::Uuid;
 
@@ -14,15 +14,23 @@ fn framed(new: NewEvent, envelope: bool, retry_ms: Option<u64>) -> String {
         Frame::Large(first, pieces) => joined(&first, pieces),
     };
     // The same behind what stands in a buffer already, however the event is held.
-    let (memo, view) = (Memo::default(), event.view());
-    let shared = [Next::Recent(&event, &memo), Next::Replayed(ReplayedEvent::Shared(&event))];
-    let packed = Replayed::packs(view.data.len() + view.topic.len())
-        .then_some(Next::Replayed(ReplayedEvent::Packed(view)));
-    for event in shared.into_iter().chain(packed) {
+    let recent = Recent { event: Arc::clone(&event), memo: Memo::default() };
+    let written = |write: &dyn Fn(&mut Vec<u8>) -> Option<Pieces>| {
         let mut buffer = b"before".to_vec();
-        let pieces = framer.write(event, retry_ms, &mut buffer);
+        let pieces = write(&mut buffer);
         let behind = pieces.map_or_else(|| buffer.clone(), |pieces| joined(&buffer, pieces));
-        assert!(behind.strip_prefix(b"before").is_some_and(|behind| behind == bytes));
+        behind.strip_prefix(b"before").unwrap().to_vec()
+    };
+    assert_eq!(written(&|buffer| framer.write(&recent, retry_ms, buffer)), bytes);
+    assert_eq!(written(&|buffer| framer.write_first(&event, retry_ms, buffer)), bytes);
+    let view = event.view();
+    if Replayed::is_small(view.data.len() + view.topic.len()) {
+        let mut buffer = b"before".to_vec();
+        framer.encode(&view, &mut buffer);
+        if let Some(retry_ms) = retry_ms {
+            insert_retry(&mut buffer, b"before".len(), retry_ms);
+        }
+        assert!(buffer.strip_prefix(b"before").is_some_and(|behind| behind == bytes));
     }
     String::from_utf8(bytes).unwrap()
 }
@@ -97,7 +105,7 @@ fn large_frames_come_in_pieces_that_give_the_same() {
 fn what_is_laid_into_a_page_makes_a_frame_of_one_piece_whatever_is_escaped() {
     for letter in ["\n", "\u{1}", "\"", "\r"] {
         let name = letter.replace(['\n', '\r'], "\u{2}").repeat(NAME_BYTES_MAX);
-        let data = letter.repeat(PACKED_EVENT_BYTES_MAX - 2 * NAME_BYTES_MAX - 1);
+        let data = letter.repeat(SMALL_EVENT_BYTES_MAX - 2 * NAME_BYTES_MAX - 1);
         let key = Some(Key::parse(name.clone()).unwrap());
         let event = NewEvent { key, origin: Some(Origin::parse(name).unwrap()), ..event("a", &data) };
         assert!(!framed(event.clone(), false, Some(u64::MAX)).is_empty());

@@ -13,7 +13,7 @@ use event_log::{
 };
 use tokio::sync::Barrier;
 
-use crate::support::{Said, Wrapped, broker, memory, publish, read, step, subscribe, until, until_live};
+use crate::support::{Said, Wrapped, all, broker, memory, publish, read, step, subscribe, until, until_live};
 
 async fn set(broker: &Broker, of: &str, policy: &str) {
     let pattern = Pattern::parse(of.to_owned()).unwrap();
@@ -221,8 +221,9 @@ async fn keep_ledger(
         let next = tokio::time::timeout(Duration::from_secs(20), subscription.next()).await.expect("a step");
         match next.unwrap() {
             Step::Events(events) => {
-                ledger.seen.extend(events.iter().map(|event| event.position()));
-                if events.iter().any(|event| event.view().data == "end") {
+                let events = all(events);
+                ledger.seen.extend(events.iter().map(|event| event.position));
+                if events.iter().any(|event| event.data.as_str() == "end") {
                     return (opened.from.position, ledger);
                 }
                 // Some are slow.

@@ -4,7 +4,9 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Wrapped, broker, cursor, memory, publish, read, start, subscribe, until_live};
+use crate::support::{
+    Wrapped, all as events_of, broker, cursor, memory, publish, read, start, subscribe, until_live,
+};
 use broker::{Broker, Gap, GapReason, OnGap, Opened, Start, Step};
 use event_log::contract::filter;
 use event_log::{
@@ -149,7 +151,7 @@ async fn follow_with_cuts(broker: &Broker, wanted: Filter, reader: usize) -> Vec
         assert_eq!(opened.gap, None);
         for _ in 0..(reader + round) % 7 + 1 {
             if let Step::Events(events) = subscription.next().await.unwrap() {
-                ledger.extend(events.iter().map(|event| event.view().data.to_owned()));
+                ledger.extend(events_of(events).iter().map(|event| event.data.as_str().to_owned()));
             }
             place = subscription.cursor().position;
             if let Some(end) = ledger.iter().position(|data| data == "end") {
@@ -203,7 +205,7 @@ async fn a_read_that_outlasts_the_wait_for_it_is_not_begun_anew() {
     for _ in 0..200 {
         let step = tokio::time::timeout(Duration::from_millis(5), subscription.next()).await;
         if let Ok(Ok(Step::Events(events))) = step {
-            all.extend(events.iter().map(|event| event.view().data.to_owned()));
+            all.extend(events_of(events).iter().map(|event| event.data.as_str().to_owned()));
         }
     }
     assert_eq!(all, ["0", "1", "2"]);

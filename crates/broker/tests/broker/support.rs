@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, Gap, OnGap, Opened, Options, Start, Step, Subscription};
-use event_log::contract::{WINDOW, clock, event};
+use broker::{Broker, Events, Gap, OnGap, Opened, Options, Start, Step, Subscription};
+use event_log::contract::{Verbatim, WINDOW, clock, decoded, event};
 use event_log::memory::MemoryLog;
 use event_log::{
-    AppendError, Batch, Bounds, Epochs, EventLog, Filter, LogReader, Pattern, Position, ReadError, Receipt,
-    Removal, Removals, Removed, TailWatch, Topic, TopicStats,
+    AppendError, Batch, Bounds, Epochs, Event, EventLog, Filter, LogReader, Pattern, Position, ReadError,
+    Receipt, Removal, Removals, Removed, TailWatch, Topic, TopicStats,
 };
 use futures_util::future::BoxFuture;
 
@@ -33,12 +33,20 @@ pub(crate) async fn publish(broker: &Broker, topic: &str, data: &str) -> Positio
 pub(crate) async fn subscribe(broker: &Broker, filter: Filter, start: Start) -> (Opened, Subscription) {
     let filter = Arc::new(filter);
     let opened = broker.open(&filter, &start, OnGap::Earliest).await.unwrap();
-    let subscription = broker.subscribe(filter, &opened);
+    let subscription = broker.subscribe(filter, &opened, Arc::new(Verbatim));
     (opened, subscription)
 }
 
 pub(crate) fn cursor(text: &str) -> Start {
     Start::Cursor(text.as_bytes().to_vec())
+}
+
+/// The events of a step.
+pub(crate) fn all(events: Events) -> Vec<Arc<Event>> {
+    match events {
+        Events::Recent(events) => events.iter().map(|recent| Arc::clone(&recent.event)).collect(),
+        Events::Replayed(events) => decoded(events),
+    }
 }
 
 /// What a subscription said, in its order.
@@ -59,7 +67,7 @@ impl Said {
 pub(crate) async fn step(subscription: &mut Subscription) -> Vec<Said> {
     let next = tokio::time::timeout(Duration::from_secs(20), subscription.next());
     match next.await.expect("a step").unwrap() {
-        Step::Events(events) => events.iter().map(|event| Said::event(event.view().data)).collect(),
+        Step::Events(events) => all(events).iter().map(|event| Said::event(event.data.as_str())).collect(),
         Step::Gap(gap) => vec![Said::Gap(gap)],
         Step::Live(head) => vec![Said::Live(head)],
         Step::Ended => panic!("ended"),

@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use crossbeam_channel::{Receiver, Sender};
 use event_log::contract::{WINDOW, clock, event, filter, read_all};
 use event_log::memory::MemoryLog;
 use event_log::{
@@ -16,6 +15,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::*;
+use crate::pool::gate::Gate;
 use crate::{SledLog, SledOptions};
 
 /// More topics than a reader remembers, so that a pattern for all of them is read through all chunks.
@@ -156,32 +156,6 @@ fn a_seek_looks_at_the_log_as_it_was_when_it_began() {
             }
         };
         assert_eq!(found, expected, "{patterns}");
-    }
-}
-
-/// Keeps the threads that read busy until it is let go.
-struct Gate(Vec<Sender<()>>);
-
-impl Gate {
-    fn close(log: &SledLog) -> Self {
-        let (inside, entered) = crossbeam_channel::unbounded();
-        let gates = (0..limits::READ_THREADS).map(|_| {
-            let (gate, opened): (Sender<()>, Receiver<()>) = crossbeam_channel::bounded(1);
-            let inside = inside.clone();
-            let job = Box::new(move || {
-                inside.send(()).unwrap();
-                assert!(opened.recv().is_err(), "a gate is only ever dropped");
-            });
-            assert!(log.inner.shared.jobs.send(job));
-            gate
-        });
-        let gates = gates.collect();
-        (0..limits::READ_THREADS).for_each(|_| entered.recv().unwrap());
-        Gate(gates)
-    }
-
-    fn let_one_go(&mut self) {
-        drop(self.0.pop());
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading chunks out of segments: along the files, with a buffer, so that small chunks do not cost a system call each.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use event_log::{Position, ReadError};
 use rustix::buffer::spare_capacity;
 
+use crate::at_once::would_wait;
 use crate::chunk::{Chunk, HEADER_BYTES, Header};
 use crate::segments::Segments;
 use crate::segments::segment::Segment;
@@ -15,22 +17,40 @@ use crate::segments::segment::Segment;
 /// Bytes that one read brings, if the chunk is not larger and nobody says how many are wanted.
 const READ_BYTES: usize = 64 * 1_024;
 
+/// How a file is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    /// Bytes that one read brings, if the chunk is not larger.
+    pub(crate) bytes: usize,
+    /// Whether the disk may be waited for; if not, only what the system has in memory is read.
+    pub(crate) may_wait: bool,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Reading { bytes: READ_BYTES, may_wait: true }
+    }
+}
+
 /// One file that is being read, from some chunk on.
 pub(crate) struct FileWalk {
     segment: Arc<Segment>,
     file: Arc<File>,
     offset: u64,
+    /// Where it stops.
     end: u64,
+    /// How far the file can be read.
+    readable: u64,
     buffer: Bytes,
     buffer_at: u64,
-    /// Bytes that the next read brings.
-    read_bytes: usize,
+    reading: Reading,
 }
 
 impl FileWalk {
     /// Reads a file of so many bytes from a chunk's offset on.
     pub(crate) fn new(segment: Arc<Segment>, file: Arc<File>, offset: u64, end: u64) -> Self {
-        FileWalk { segment, file, offset, end, buffer: Bytes::new(), buffer_at: 0, read_bytes: READ_BYTES }
+        let reading = Reading::default();
+        FileWalk { segment, file, offset, end, readable: end, buffer: Bytes::new(), buffer_at: 0, reading }
     }
 
     /// Goes to the last chunk of the file that begins at a place or before it, if there is one.
@@ -38,13 +58,15 @@ impl FileWalk {
         segment: Arc<Segment>,
         file: Arc<File>,
         place: Position,
+        reading: Reading,
     ) -> Result<Option<Self>, ReadError> {
         let (span, bytes) = {
             let extent = segment.extent.read();
             (extent.span(place), extent.bytes)
         };
         let Some((start, end)) = span else { return Ok(None) };
-        let mut walk = FileWalk::new(segment, file, start, end);
+        let mut walk = FileWalk::new(segment, file, start, bytes);
+        (walk.reading, walk.end) = (reading, end);
         let mut found = start;
         while let Some(header) = walk.header()?.filter(|header| header.first <= place) {
             found = walk.offset;
@@ -88,16 +110,29 @@ impl FileWalk {
         let held = self.offset >= self.buffer_at
             && self.offset + count as u64 <= self.buffer_at + self.buffer.len() as u64;
         if !held {
-            let length = (self.end - self.offset).min(count.max(self.read_bytes) as u64) as usize;
-            let buffer =
-                read_exact_at(&self.file, length, self.offset).map_err(|error| match error.kind() {
-                    io::ErrorKind::UnexpectedEof => self.damaged("its file is cut off"),
-                    _ => ReadError::Engine(format!("events/{}: {error}", self.segment.name()).into()),
-                })?;
-            (self.buffer, self.buffer_at) = (Bytes::from(buffer), self.offset);
+            let length = (self.readable - self.offset).min(count.max(self.reading.bytes) as u64) as usize;
+            let read = match self.reading.may_wait {
+                true => read_exact_at(&self.file, length, self.offset),
+                false => read_in_memory(&self.file, length, self.offset),
+            };
+            let buffer = read.map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => self.damaged("its file is cut off"),
+                io::ErrorKind::WouldBlock => would_wait(),
+                _ => ReadError::Engine(format!("events/{}: {error}", self.segment.name()).into()),
+            })?;
+            let before = std::mem::replace(&mut self.buffer, Bytes::from(buffer));
+            self.buffer_at = self.offset;
+            self.give_back(before);
         }
         let start = (self.offset - self.buffer_at) as usize;
         Ok(self.buffer.slice(start..start + count))
+    }
+
+    /// Lets go of a buffer that was read into.
+    fn give_back(&self, buffer: Bytes) {
+        if !self.reading.may_wait && buffer.is_unique() {
+            SPARE.set(buffer.into());
+        }
     }
 
     fn damaged(&self, what: &str) -> ReadError {
@@ -116,6 +151,18 @@ impl FileWalk {
     }
 }
 
+impl Drop for FileWalk {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.give_back(buffer);
+    }
+}
+
+thread_local! {
+    /// Memory that [`read_in_memory`] read into before, so that it need not be cleared each time.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Reads so many bytes of a file into memory that nobody has to clear before.
 fn read_exact_at(file: &File, length: usize, offset: u64) -> io::Result<Vec<u8>> {
     let mut buffer = Vec::with_capacity(length);
@@ -131,12 +178,34 @@ fn read_exact_at(file: &File, length: usize, offset: u64) -> io::Result<Vec<u8>>
     Ok(buffer)
 }
 
+/// The same, if the system has all of it in memory.
+#[cfg(target_os = "linux")]
+fn read_in_memory(file: &File, length: usize, offset: u64) -> io::Result<Vec<u8>> {
+    use rustix::io::{IoSliceMut, ReadWriteFlags, preadv2};
+
+    let mut buffer = SPARE.take();
+    buffer.resize(length, 0);
+    match preadv2(file, &mut [IoSliceMut::new(&mut buffer)], offset, ReadWriteFlags::NOWAIT) {
+        Ok(read) if read == length => Ok(buffer),
+        // Some file systems do not know how.
+        Ok(_) | Err(_) => {
+            SPARE.set(buffer);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_in_memory(_: &File, _: usize, _: u64) -> io::Result<Vec<u8>> {
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
 /// The chunks from a place on, through all segments, in order.
 pub(crate) struct Chunks<'a> {
     segments: &'a Segments,
     through: Position,
     walk: Option<FileWalk>,
-    read_bytes: usize,
+    reading: Reading,
     /// The last segment that was begun.
     at: Option<Position>,
     is_over: bool,
@@ -144,17 +213,22 @@ pub(crate) struct Chunks<'a> {
 
 impl<'a> Chunks<'a> {
     /// Those that may hold an event at or after `from`, up to that which begins at `through`.
-    pub(crate) fn new(segments: &'a Segments, from: Position, through: Position) -> Result<Self, ReadError> {
-        let walk = segments.walk_to(from)?;
+    pub(crate) fn new(
+        segments: &'a Segments,
+        from: Position,
+        through: Position,
+        reading: Reading,
+    ) -> Result<Self, ReadError> {
+        let walk = segments.walk_to(from, reading)?;
         let at = walk.as_ref().map(|walk| walk.segment.first);
-        Ok(Chunks { segments, through, walk, read_bytes: READ_BYTES, at, is_over: false })
+        Ok(Chunks { segments, through, walk, reading, at, is_over: false })
     }
 
     /// So many bytes of chunks are wanted yet: the next read brings them at once.
     pub(crate) fn want(&mut self, bytes: usize) {
-        self.read_bytes = bytes;
+        self.reading.bytes = bytes;
         if let Some(walk) = &mut self.walk {
-            walk.read_bytes = bytes;
+            walk.reading.bytes = bytes;
         }
     }
 
@@ -174,7 +248,9 @@ impl<'a> Chunks<'a> {
             }
             self.at = Some(next.first);
             self.walk = self.segments.walk(&next)?;
-            self.want(self.read_bytes);
+            if let Some(walk) = &mut self.walk {
+                walk.reading = self.reading;
+            }
         }
     }
 }
