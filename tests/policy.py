@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 def main() -> None:
     policy = tomllib.loads((ROOT / ".deny.toml").read_text())
     manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
-    command = ["cargo", "metadata", "--locked", "--format-version", "1"]
+    command = ["cargo", "metadata", "--locked", "--all-features", "--format-version", "1"]
     metadata = json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
     packages = [package for package in metadata["packages"] if package["source"]]
     # A check over nothing would always pass.

@@ -58,19 +58,25 @@ async fn feed(log: &dyn EventLog, hub: &Hub, from: Cursor, fed: &AtomicU64) -> R
     let mut tail = log.tail();
     let mut routed = from;
     while tail.wait_past(routed.position).await.is_ok() {
-        loop {
-            let page = reader.read(routed, LIMIT).await?;
-            routed = page.next;
-            fed.fetch_add(page.events.len() as u64, Ordering::Relaxed);
-            hub.route(page.events, routed.position);
-            if page.gap {
-                // What was removed before it could be routed wakes nobody by itself. Whose loss it is they find out.
-                hub.wake();
-            }
-            if page.at_head {
-                break;
-            }
-        }
+        while !route_page(&mut *reader, hub, &mut routed, fed).await? {}
     }
     Ok(())
+}
+
+/// Routes the next page of what is durable; whether that is all.
+pub(crate) async fn route_page(
+    reader: &mut dyn LogReader,
+    hub: &Hub,
+    routed: &mut Cursor,
+    fed: &AtomicU64,
+) -> Result<bool, ReadError> {
+    let page = reader.read(*routed, LIMIT).await?;
+    *routed = page.next;
+    fed.fetch_add(page.events.len() as u64, Ordering::Relaxed);
+    hub.route(page.events, routed.position);
+    if page.gap {
+        // What was removed before it could be routed wakes nobody by itself. Whose loss it is they find out.
+        hub.wake();
+    }
+    Ok(page.at_head)
 }

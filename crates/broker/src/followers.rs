@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use slab::Slab;
 use tokio::runtime::Handle;
 
 use crate::signal::Signal;
+use crate::sync::Mutex;
 
 /// Those who follow a pattern, by their runtime.
 #[derive(Default)]

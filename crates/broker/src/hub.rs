@@ -14,12 +14,12 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use event_log::limits::{RECENT_BYTES_MAX, RECENT_EVENTS_MAX, RECENT_PLACES_PER_PATTERN_MAX};
 use event_log::{Cursor, Event, Filter, PageLimit, Pattern, Position, Removals};
-use parking_lot::RwLock;
 use slab::Slab;
 
 use crate::followers::{Followers, Place, WakeUps};
 use crate::routes::Routes;
 use crate::signal::Signal;
+use crate::sync::RwLock;
 
 /// An event of the last moments, shared by all who follow it.
 #[derive(Debug)]

@@ -16,6 +16,10 @@ mod followers;
 mod hub;
 mod routes;
 mod signal;
+mod sync;
+
+#[cfg(all(test, feature = "interleavings"))]
+mod interleavings;
 
 mod administration;
 mod policies;

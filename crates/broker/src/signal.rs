@@ -3,10 +3,9 @@
 //! The follower lowers it, looks for events, and waits only if it found none; whoever adds events adds them first and
 //! raises it then. So an event that comes between the look and the wait leaves the signal raised, and no wake-up is lost.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use atomic_waker::AtomicWaker;
+use crate::sync::{AtomicBool, AtomicWaker, Ordering};
 
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
@@ -22,9 +21,9 @@ impl Signal {
         }
     }
 
-    /// Before a look.
+    /// Before a look. It is read, and not only written: so the look sees what came before a raise that this takes back.
     pub(crate) fn lower(&self) {
-        self.raised.store(false, Ordering::SeqCst);
+        self.raised.swap(false, Ordering::AcqRel);
     }
 
     /// Ready while raised.
