@@ -31,6 +31,9 @@ pub struct Adapter {
     /// How many bytes of data an event may have.
     #[serde(default = "largest")]
     pub data_max: usize,
+    /// How many events a history may have, if publishing a million of them would take too long.
+    #[serde(default)]
+    pub history_max: Option<u64>,
     /// How it is started.
     pub hub: Start,
     /// How an event is published.
@@ -152,6 +155,9 @@ pub struct Subscribe {
     /// Headers beside `Accept`.
     #[serde(default)]
     pub headers: Vec<String>,
+    /// Whether data comes as a JSON string of what was published.
+    #[serde(default)]
+    pub data_is_json: bool,
     /// Event types that are the hub's own, no events that somebody published. A last `*` stands for anything.
     #[serde(default)]
     pub control: Vec<String>,

@@ -128,19 +128,26 @@ impl<'a> Hub<'a> {
         Reader::new(self, topics, start)
     }
 
-    /// Publishes a topic's first event, and gives its id. A reader is there before it, as no hub needs to keep it for one who
-    /// comes later.
+    /// Publishes a topic's first event, and gives its id.
     pub(crate) fn seed(&self, topic: &str) -> Result<String, Stop> {
         Ok(self.seed_many(topic, 1, 0)?.remove(0))
     }
 
-    /// Publishes a topic's first events, and gives their ids.
+    /// Publishes a topic's first events, and gives their ids. The reader comes after the first event if it can begin with the
+    /// earliest, since whether one that waits gets the first event is a case of its own.
     pub(crate) fn seed_many(&self, topic: &str, count: u64, bytes: usize) -> Result<Vec<String>, Stop> {
-        let mut reader = self.reader(&[topic], Start::Next)?;
-        reader.open()?;
         let mut publisher = self.publisher();
-        let mut ids = Vec::new();
-        for n in 1..=count {
+        let mut reader;
+        if self.adapter.subscribe.earliest.is_some() {
+            publisher.publish(topic, 1, bytes)?;
+            reader = self.reader(&[topic], Start::Earliest)?;
+        } else {
+            reader = self.reader(&[topic], Start::Next)?;
+            reader.open()?;
+            publisher.publish(topic, 1, bytes)?;
+        }
+        let mut ids = vec![reader.expect_one(1)?];
+        for n in 2..=count {
             publisher.publish(topic, n, bytes)?;
             // Read as they come, so that no hub has to keep many for a reader.
             ids.push(reader.expect_one(n)?);

@@ -28,6 +28,14 @@ pub(crate) fn read(data: &str) -> Result<(&str, u64), String> {
     if whole { Ok((topic, n)) } else { Err(format!("event {n} came with other bytes than were published")) }
 }
 
+/// What was published, from what came: some hubs send it as a JSON string.
+pub(crate) fn published(data: String, is_json: bool) -> String {
+    if !is_json {
+        return data;
+    }
+    serde_json::from_str(&data).unwrap_or(data)
+}
+
 /// The beginning of a text, for a message of one line.
 pub(crate) fn shown(text: &str) -> String {
     let short: String = text.chars().take(40).collect();

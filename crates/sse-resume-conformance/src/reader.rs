@@ -1,5 +1,6 @@
 //! Reading as a browser's `EventSource` does: over all reconnects, each with the id that the reader has by then.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::thread;
@@ -26,6 +27,16 @@ pub(crate) enum Start<'a> {
     Last(u64),
     /// After the event of this id.
     After(&'a str),
+}
+
+impl fmt::Display for Start<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Start::Next | Start::After(_) => f.write_str("what happens next"),
+            Start::Earliest => f.write_str("the earliest event"),
+            Start::Last(count) => write!(f, "the last {count} events"),
+        }
+    }
 }
 
 /// A reader of some topics.
@@ -70,7 +81,7 @@ impl<'a> Reader<'a> {
             Start::Last(count) => (subscribe.last.as_ref(), count, ""),
         };
         let Some(template) = template else {
-            return not_applicable(format!("the adapter has no path that begins at {start:?}"));
+            return not_applicable(format!("the adapter has no path that begins with {start}"));
         };
         let topics = topics.iter().map(|topic| fill(&subscribe.topic, &[("topic", topic)]));
         let topics = topics.collect::<anyhow::Result<Vec<_>>>()?.join(&subscribe.separator);
@@ -136,10 +147,10 @@ impl<'a> Reader<'a> {
                     return Ok(());
                 }
                 Ok(Opened::Refused(head)) => {
+                    let (status, kind) =
+                        (head.status, head.header("content-type").unwrap_or("without a type"));
                     return fail(format!(
-                        "a stream was answered {} {}, which ends an EventSource for good",
-                        head.status,
-                        head.header("content-type").unwrap_or_default()
+                        "a stream was answered {status} ({kind}), which ends an EventSource for good"
                     ));
                 }
                 Err(error) if Instant::now() > deadline => return fail(format!("no stream came: {error}")),

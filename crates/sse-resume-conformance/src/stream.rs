@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::http::{Connection, Head, request};
 use crate::hub::Hub;
+use crate::payload::published;
 use crate::sse::{Block, Parser, SseEvent};
 
 /// A connection on which events come.
 pub(crate) struct Stream {
+    /// Whether data comes as a JSON string.
+    data_is_json: bool,
     connection: Connection,
     parser: Parser,
     blocks: VecDeque<Block>,
@@ -45,6 +48,7 @@ impl Stream {
             return Ok(Opened::Refused(head));
         }
         Ok(Opened::Stream(Box::new(Stream {
+            data_is_json: hub.adapter.subscribe.data_is_json,
             connection,
             parser: Parser::after(id),
             blocks: VecDeque::new(),
@@ -86,8 +90,9 @@ impl Stream {
         while let Some(block) = self.blocks.pop_front() {
             match block {
                 Block::Id(id) => self.id = id,
-                Block::Event(event) if taken.is_none() => {
+                Block::Event(mut event) if taken.is_none() => {
                     event.id.clone_into(&mut self.id);
+                    event.data = published(event.data, self.data_is_json);
                     taken = Some(event);
                 }
                 Block::Event(event) => {

@@ -73,7 +73,7 @@ faults! {
     a_slow_reader_that_blocks: Fault::SlowReaderBlocks, "slow-reader-delays-nobody", "";
     no_replay_until_a_publish: Fault::NoReplayUntilPublish, "resume-after-stop", "nothing came";
     no_replay_until_a_publish_after_a_kill: Fault::NoReplayUntilPublish, "resume-after-kill", "nothing came";
-    an_id_given_twice: Fault::IdsUsedAgain, "ids-are-not-used-again", "was given to two events";
+    an_id_given_twice: Fault::IdsUsedAgain, "ids-are-not-used-again", "was given to event 1 and to event 11";
     an_acknowledgement_too_early: Fault::AcknowledgedBeforeWritten, "kill-during-publish", "";
     a_new_history_at_each_start: Fault::NewEpochAtStart, "kill-during-replay", "a gap was told";
     visible_then_lost: Fault::VisibleBeforeWritten, "visible-is-not-lost", "were seen before the crash";
@@ -91,7 +91,7 @@ faults! {
     an_id_of_one_topic: Fault::IdOfOneTopic, "many-topics", "";
     an_id_before_its_event: Fault::IdBeforeEvent, "cut-at-any-byte", "missing";
     data_that_is_cut: Fault::LongDataCut, "torn-frames", "torn";
-    a_carriage_return_injected: Fault::CrInjected, "injection", "came as";
+    a_carriage_return_injected: Fault::CrInjected, "injection", "forged";
     a_stream_forgotten_when_idle: Fault::IdleForgotten, "idle-minutes", "nothing came";
 }
 

@@ -1,7 +1,7 @@
 //! Histories that are longer than what hubs are known to cut at.
 
 use crate::adapter::Promise::ExactResume;
-use crate::case::{Case, Outcome};
+use crate::case::{Case, Outcome, not_applicable};
 use crate::hub::Hub;
 use crate::reader::Start;
 
@@ -31,6 +31,9 @@ pub(super) const CASES: &[Case] = &[
 
 /// A reader missed so many events, gets them, and then what happens next.
 fn replay(hub: &Hub, missed: u64) -> Outcome {
+    if let Some(max) = hub.adapter.history_max.filter(|max| missed > *max) {
+        return not_applicable(format!("the adapter leaves out histories of more than {max} events"));
+    }
     let topic = hub.topic();
     let first = hub.seed(&topic)?;
     hub.publisher().publish_range(&topic, 2..=missed + 1, 60)?;

@@ -70,11 +70,18 @@ fn new_ids(hub: &Hub) -> Outcome {
     let mut ids = hub.seed_many(&topic, 10, 60)?;
     for end in [End::Stop, End::Kill] {
         restart(hub, end)?;
-        let new = hub.seed_many(&topic, 10, 60)?;
-        if let Some(id) = new.iter().find(|id| ids.contains(id)) {
-            return fail(format!("the id {id} was given to two events"));
+        let mut reader = hub.reader(&[&topic], Start::Next)?;
+        reader.open()?;
+        let mut publisher = hub.publisher();
+        for _ in 0..10 {
+            let n = ids.len() as u64 + 1;
+            publisher.publish(&topic, n, 60)?;
+            let id = reader.expect_one(n)?;
+            if let Some(before) = ids.iter().position(|known| *known == id) {
+                return fail(format!("the id {id} was given to event {} and to event {n}", before + 1));
+            }
+            ids.push(id);
         }
-        ids.extend(new);
     }
     Ok(String::new())
 }

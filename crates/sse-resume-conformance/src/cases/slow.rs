@@ -96,17 +96,18 @@ fn stalls_in_replay(hub: &Hub) -> Outcome {
 
 fn delays_nobody(hub: &Hub) -> Outcome {
     let topic = hub.topic();
+    let first = hub.seed(&topic)?;
     let mut stalled: Vec<Reader> = Vec::new();
     for _ in 0..5 {
-        let mut reader = hub.reader(&[&topic], Start::Next)?.slow();
+        let mut reader = hub.reader(&[&topic], Start::After(&first))?.slow();
         reader.open()?;
         stalled.push(reader);
     }
-    let mut other = hub.reader(&[&topic], Start::Next)?;
+    let mut other = hub.reader(&[&topic], Start::After(&first))?;
     other.open()?;
     let mut publisher = hub.publisher();
     let mut slowest = Duration::ZERO;
-    for n in 1..=EVENTS {
+    for n in 2..=EVENTS {
         let began = Instant::now();
         publisher.publish(&topic, n, BYTES)?;
         other.expect_one(n)?;
