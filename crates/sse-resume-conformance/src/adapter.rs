@@ -178,15 +178,25 @@ pub struct Gap {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Ids {
-    /// The first number in an id grows along the order, so that a greater one names the future.
+    /// Which number in an id grows along the order, if one does, so that a greater one names the future.
     #[serde(default)]
-    pub ordered: bool,
+    pub grows: Option<Place>,
     /// An id of the right form that the hub never gave.
     #[serde(default)]
     pub unknown: Option<String>,
     /// Texts that are no ids. Without it: those that are ids of no hub.
     #[serde(default)]
     pub malformed: Option<Vec<String>>,
+}
+
+/// Which of the numbers in an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// The first.
+    First,
+    /// The last.
+    Last,
 }
 
 /// How a topic's history is limited.

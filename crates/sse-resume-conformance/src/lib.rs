@@ -36,7 +36,7 @@ mod suite;
 /// Texts with places to be filled in.
 mod template;
 
-pub use adapter::{Adapter, Promise};
+pub use adapter::{Adapter, Place, Promise};
 pub use case::{Case, Verdict};
 pub use cases::all;
 pub use launch::{Launch, Process, Running};

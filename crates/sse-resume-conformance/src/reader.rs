@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
 
     /// The longest time without a byte on its present connection.
     pub(crate) fn silence(&self) -> Option<Duration> {
-        self.stream.as_ref().map(|stream| stream.silence)
+        self.stream.as_ref().map(|stream| stream.silence())
     }
 
     /// Ends its connection, so that it comes back when it is read again.

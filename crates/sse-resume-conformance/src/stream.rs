@@ -20,8 +20,7 @@ pub(crate) struct Stream {
     id: String,
     ended: bool,
     last_byte: Instant,
-    /// The longest time without a byte.
-    pub(crate) silence: Duration,
+    silence: Duration,
 }
 
 /// What an attempt to open a stream gave.
@@ -62,6 +61,11 @@ impl Stream {
     /// The id that a browser would come back with now.
     pub(crate) fn last_event_id(&self) -> &str {
         &self.id
+    }
+
+    /// The longest time without a byte so far.
+    pub(crate) fn silence(&self) -> Duration {
+        self.silence.max(self.last_byte.elapsed())
     }
 
     /// The next event; none when the stream has properly ended.

@@ -113,7 +113,7 @@ fn what_is_not_promised_is_no_failure_and_is_told() {
 #[test]
 fn what_an_adapter_cannot_express_is_not_applicable() {
     let mut adapter = adapter();
-    (adapter.trim, adapter.ids.ordered, adapter.ids.unknown) = (None, false, None);
+    (adapter.trim, adapter.ids.grows, adapter.ids.unknown) = (None, None, None);
     adapter.subscribe.last = None;
     for case in ["trimmed-boundary", "id-future", "id-unknown", "start-last-is-pinned"] {
         let report = report_of(&adapter, None, Some(case));

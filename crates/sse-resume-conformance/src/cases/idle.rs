@@ -1,9 +1,9 @@
 //! A stream on which nothing happens for minutes.
 
-use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::adapter::Promise::ExactResume;
-use crate::case::{Case, Outcome};
+use crate::case::{Case, Outcome, fail};
 use crate::hub::Hub;
 use crate::reader::Start;
 
@@ -21,22 +21,26 @@ fn idle(hub: &Hub) -> Outcome {
     let mut reader = hub.reader(&[&topic], Start::After(&first))?;
     reader.open()?;
     // Others publish all the time, to other topics.
-    let other = hub.topic();
-    let ends = std::time::Instant::now() + hub.idle;
+    let (other, ends) = (hub.topic(), Instant::now() + hub.idle);
     let mut publisher = hub.publisher();
-    let mut n = 0;
-    while std::time::Instant::now() < ends {
-        n += 1;
+    for n in 1.. {
         publisher.publish(&other, n, 60)?;
-        thread::sleep(std::time::Duration::from_millis(500));
+        // It reads all the while, so that a heartbeat is noticed when it comes.
+        let item = reader.next_by(ends.min(Instant::now() + Duration::from_millis(500)))?;
+        if let Some(item) = item {
+            return fail(format!("nothing was published to its topic, and {item:?} came"));
+        }
+        if Instant::now() >= ends {
+            break;
+        }
     }
+    let silence = reader.silence();
     publisher.publish(&topic, 2, 60)?;
     reader.expect_one(2)?;
-    let silence = reader.silence().unwrap_or_default();
-    Ok(format!(
-        "idle for {} s, {} connections; the longest time without a byte was {} s",
-        hub.idle.as_secs(),
-        reader.connections,
-        silence.as_secs()
-    ))
+    let connections = reader.connections;
+    let seconds = hub.idle.as_secs();
+    let silence = silence.map_or("its connection had ended".to_owned(), |silence| {
+        format!("the longest time without a byte was {} s", silence.as_secs())
+    });
+    Ok(format!("idle for {seconds} s, {connections} connections; {silence}"))
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::adapter::Place;
 use crate::adapter::Promise::GapSignalled;
 use crate::case::{Case, Outcome, fail, not_applicable};
 use crate::hub::Hub;
@@ -52,20 +53,29 @@ fn unknown(hub: &Hub) -> Outcome {
 }
 
 fn future(hub: &Hub) -> Outcome {
-    if !hub.adapter.ids.ordered {
+    let Some(place) = hub.adapter.ids.grows else {
         return not_applicable("the hub's ids have no order");
-    }
+    };
     let id = hub.seed(&hub.topic())?;
-    match raised(&id) {
+    match raised(&id, place) {
         Some(id) => come_with(hub, &[id]),
         None => fail(format!("the id {id:?} has no number in it")),
     }
 }
 
-/// An id whose first number is greater by a million.
-fn raised(id: &str) -> Option<String> {
-    let start = id.find(|c: char| c.is_ascii_digit())?;
-    let end = id[start..].find(|c: char| !c.is_ascii_digit()).map_or(id.len(), |length| start + length);
+/// An id whose number at this place is greater by a million.
+fn raised(id: &str, place: Place) -> Option<String> {
+    let is_digit = |c: char| c.is_ascii_digit();
+    let (start, end) = match place {
+        Place::First => {
+            let start = id.find(is_digit)?;
+            (start, id[start..].find(|c| !is_digit(c)).map_or(id.len(), |length| start + length))
+        }
+        Place::Last => {
+            let end = id.rfind(is_digit)? + 1;
+            (id[..end].rfind(|c| !is_digit(c)).map_or(0, |before| before + 1), end)
+        }
+    };
     let number: u64 = id[start..end].parse().ok()?;
     Some(format!("{}{}{}", &id[..start], number.checked_add(1_000_000)?, &id[end..]))
 }
@@ -127,12 +137,15 @@ fn judge(id: &str, items: &[Item]) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::raised;
+    use super::{Place, raised};
 
     #[test]
-    fn an_id_of_the_future_has_a_greater_first_number() {
-        assert_eq!(raised("41-7f3a").as_deref(), Some("1000041-7f3a"));
-        assert_eq!(raised("a7").as_deref(), Some("a1000007"));
-        assert_eq!(raised("none"), None);
+    fn an_id_of_the_future_has_a_greater_number() {
+        let first = |id| raised(id, Place::First);
+        assert_eq!(first("41-7f3a").as_deref(), Some("1000041-7f3a"));
+        assert_eq!(first("a7").as_deref(), Some("a1000007"));
+        assert_eq!(first("none"), None);
+        assert_eq!(raised("a-3:41!", Place::Last).as_deref(), Some("a-3:1000041!"));
+        assert_eq!(raised("7", Place::Last).as_deref(), Some("1000007"));
     }
 }
