@@ -13,6 +13,9 @@ use crate::Invalid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
 
+/// The last microsecond of the year 9999: RFC 3339 has no form for what comes after.
+pub(crate) const LAST_MICROS: u64 = 253_402_300_799_999_999;
+
 impl Timestamp {
     /// The moment so many microseconds after the Unix epoch.
     pub const fn from_micros(micros: u64) -> Self {
@@ -30,7 +33,7 @@ impl Timestamp {
     }
 
     /// Reads RFC 3339. Digits below a microsecond round up, so that "at or after" stays true; a time before 1970 is
-    /// the Unix epoch.
+    /// the Unix epoch. What comes to lie behind the year 9999 is refused: there is no form to show it in.
     pub fn parse_rfc3339(text: &str) -> Result<Self, Invalid> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|error| {
             Invalid::new(format!(
@@ -39,7 +42,12 @@ impl Timestamp {
         })?;
         let nanos = moment.unix_timestamp_nanos().max(0);
         let micros = (nanos + 999) / 1_000;
-        Ok(Timestamp(u64::try_from(micros).unwrap_or(u64::MAX)))
+        let micros = u64::try_from(micros).ok().filter(|micros| *micros <= LAST_MICROS);
+        micros.map(Timestamp).ok_or_else(|| {
+            Invalid::new(format!(
+                "{text:?} lies, in UTC and rounded up, behind the year 9999, the last that RFC 3339 has"
+            ))
+        })
     }
 }
 
@@ -135,6 +143,23 @@ mod tests {
         let exact = Timestamp::parse_rfc3339("2026-01-31T09:30:00.000001Z").unwrap();
         assert_eq!(Timestamp::parse_rfc3339("2026-01-31T09:30:00.0000001Z"), Ok(exact));
         assert_eq!(Timestamp::parse_rfc3339("2026-01-31T11:30:00.000001+02:00"), Ok(exact));
+    }
+
+    /// The last microsecond that RFC 3339 has a form for; rounding up and going to UTC lead beyond it.
+    #[test]
+    fn a_time_behind_the_year_9999_is_refused() {
+        let last = Timestamp::parse_rfc3339("9999-12-31T23:59:59.999999Z").unwrap();
+        assert_eq!(last.to_string(), "9999-12-31T23:59:59.999999Z");
+        for text in
+            ["9999-12-31T23:59:59.9999991Z", "9999-12-31T23:59:59-00:01", "9999-12-31T00:00:00.5-23:59"]
+        {
+            let read = Timestamp::parse_rfc3339(text).map(|time| time.to_string());
+            if text.contains(".5") {
+                assert_eq!(read.as_deref(), Ok("9999-12-31T23:59:00.500000Z"));
+            } else {
+                assert!(read.unwrap_err().detail.contains("9999"), "{text}");
+            }
+        }
     }
 
     #[test]
