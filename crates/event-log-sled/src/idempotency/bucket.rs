@@ -93,11 +93,13 @@ impl Bucket {
         let (last, entries) = body.split_first_chunk::<8>().ok_or("a row of a bucket is too short")?;
         let (entries, rest) = entries.as_chunks::<ENTRY_BYTES>();
         self.last = Position::new(u64::from_be_bytes(*last));
+        let span = self.last.get().checked_sub(self.first.get());
         for [a, b, c, d, distance @ ..] in entries {
             self.prints.push(u32::from_be_bytes([*a, *b, *c, *d]));
             self.distances.push(u32::from_be_bytes(*distance));
         }
-        match rest.is_empty() && self.prints.is_sorted() && self.last >= self.first {
+        let is_inside = |distance: &u32| span.is_some_and(|span| u64::from(*distance) <= span);
+        match rest.is_empty() && self.prints.is_sorted() && self.distances.iter().all(is_inside) {
             true => Ok(()),
             false => Err("the rows of a bucket do not fit together".to_owned()),
         }
@@ -129,6 +131,17 @@ mod tests {
         assert_eq!(bucket.encode().len(), usize::from(bucket.parts()));
         bucket.encode().iter().for_each(|part| read.add(part).unwrap());
         assert_eq!(read, bucket);
+    }
+
+    #[test]
+    fn a_bucket_whose_places_lie_behind_its_last_one_is_refused() {
+        let place = Position::new(u64::MAX - 1);
+        let row =
+            |last: u64, distance: u32| [&last.to_be_bytes()[..], &[7; 4], &distance.to_be_bytes()].concat();
+        assert!(Bucket::begin(place).add(&row(u64::MAX, 1)).is_ok());
+        assert!(Bucket::begin(place).add(&row(u64::MAX, 2)).is_err(), "beyond all places");
+        assert!(Bucket::begin(place).add(&row(5, 0)).is_err(), "its last one lies before its first");
+        assert!(Bucket::begin(Position::new(1)).add(&row(5, 5)).is_err());
     }
 
     proptest! {
