@@ -1,22 +1,25 @@
 //! Making a log of an archive: the same places, times and identities, in a directory that holds none yet.
 //!
-//! Chunks are written as the events come. A mark in the directory says that the import is not complete, and no log opens
-//! while it is there; it goes when everything was read back once. A new epoch begins behind the archive's head, and the
-//! old ones are remembered, so that a reader's old cursor goes on where the copy stands for the original.
+//! Every item is judged before it is written, and all of them before a log is opened on them (`judge`). Chunks are written as
+//! the events come. A mark in the directory says that the import is not complete, and no log opens while it is there; it goes
+//! when everything was read back once. A new epoch begins behind the archive's head, and the old ones are remembered, so
+//! that a reader's old cursor goes on where the copy stands for the original.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use event_log::{
-    ArchivedKey, ArchivedTopic, Clock, Epoch, Epochs, Event, EventLog, Item, Position, ReadError, Timestamp,
-};
+use event_log::{ArchivedKey, ArchivedTopic, Clock, Epoch, Event, EventLog, Item, Position, ReadError};
 
 use crate::chunk::ChunkWriter;
 use crate::rows::{self, IdempotencyRow, RemovalRow};
 use crate::store::{Store, Writes};
 use crate::{OpenError, SledLog, SledOptions, directory, keys};
+
+mod judge;
+
+use judge::Judge;
 
 /// Bytes of rows that are written at once.
 const WRITTEN_AT_ONCE: usize = 1 << 20;
@@ -50,16 +53,13 @@ pub enum ImportError {
 pub struct Importer {
     options: SledOptions,
     clock: Arc<dyn Clock>,
-    store: Store,
     lock: directory::Lock,
-    epochs: Option<Epochs>,
+    judge: Judge,
+    /// Made when there is something to write.
+    store: Option<Store>,
     chunks: ChunkWriter,
     writes: Writes,
     pending: usize,
-    events: u64,
-    last: Position,
-    last_time: Timestamp,
-    end: Option<(Position, u64)>,
 }
 
 impl Importer {
@@ -76,65 +76,42 @@ impl Importer {
         }
         let marked = fs::write(mark(data), b"").and_then(|()| directory::sync(data));
         marked.map_err(|error| OpenError::io("begin an import in", data, error))?;
-        let store = Store::open(&options, None)?;
         Ok(Importer {
             options,
             clock,
-            store,
             lock,
-            epochs: None,
+            judge: Judge::default(),
+            store: None,
             chunks: ChunkWriter::packing(),
             writes: Writes::default(),
             pending: 0,
-            events: 0,
-            last: Position::ORIGIN,
-            last_time: Timestamp::default(),
-            end: None,
         })
     }
 
     /// Takes the next item of the archive.
     pub fn push(&mut self, item: Item) -> Result<(), ImportError> {
-        match (item, &self.epochs, self.end) {
-            (Item::Start { epochs }, None, None) => {
-                let epochs = Epochs::from_starts(epochs);
-                self.epochs = Some(epochs.ok_or_else(|| malformed("its epochs are out of order"))?);
-            }
-            (_, None, _) => return Err(malformed("it does not begin with its epochs")),
-            (_, _, Some(_)) => return Err(malformed("something follows its end")),
-            (Item::Start { .. }, Some(_), _) => return Err(malformed("it begins twice")),
-            (Item::Event(event), ..) => self.event(&event)?,
-            (Item::Topic(topic), ..) => self.topic(topic)?,
-            (Item::Key(key), ..) => self.key(key),
-            (Item::End { head, events, .. }, ..) => self.end = Some((head, events)),
+        self.judge.take(&item).map_err(ImportError::Malformed)?;
+        match item {
+            Item::Event(event) => self.event(&event),
+            Item::Topic(topic) => self.topic(topic),
+            Item::Key(key) => self.key(key),
+            Item::Start { .. } | Item::End { .. } => {}
         }
         if self.pending >= WRITTEN_AT_ONCE { self.write() } else { Ok(()) }
     }
 
-    fn event(&mut self, event: &Event) -> Result<(), ImportError> {
-        if event.position <= self.last || event.time < self.last_time {
-            let what =
-                format!("the event at {} does not come after the one at {}", event.position, self.last);
-            return Err(ImportError::Malformed(what));
-        }
-        (self.last, self.last_time) = (event.position, event.time);
-        self.events += 1;
+    fn event(&mut self, event: &Event) {
         self.pending += event.weight() + 128;
         self.chunks.push(event, None);
-        Ok(())
     }
 
-    fn topic(&mut self, topic: ArchivedTopic) -> Result<(), ImportError> {
+    fn topic(&mut self, topic: ArchivedTopic) {
         let ArchivedTopic { topic, last, removed_through, missing_through } = topic;
-        if removed_through > missing_through || missing_through > last {
-            return Err(ImportError::Malformed(format!("what was removed of topic {topic} is out of order")));
-        }
         if missing_through > Position::ORIGIN {
             let key = keys::removal(&topic);
             let row = RemovalRow { topic, last, removed_through, missing_through };
             self.put(&key, &row.encode());
         }
-        Ok(())
     }
 
     fn key(&mut self, key: ArchivedKey) {
@@ -152,19 +129,19 @@ impl Importer {
     fn write(&mut self) -> Result<(), ImportError> {
         let writes = std::mem::take(&mut self.writes);
         let chunks = std::mem::replace(&mut self.chunks, ChunkWriter::packing());
-        self.store.append(&chunks.finish())?;
+        let store = match &self.store {
+            Some(store) => store,
+            None => self.store.insert(Store::open(&self.options, None)?),
+        };
+        store.append(&chunks.finish())?;
         self.pending = 0;
-        Ok(self.store.write(writes)?)
+        Ok(store.write(writes)?)
     }
 
     /// Ends the import: everything is read back and put into the index once. Takes as long as the log is large.
     pub fn finish(mut self) -> Result<Imported, ImportError> {
-        let Some((head, events)) = self.end else { return Err(malformed("it ends too early")) };
-        if events != self.events {
-            let what = format!("it promises {events} events, and {} came", self.events);
-            return Err(ImportError::Malformed(what));
-        }
-        let epochs = self.epochs.as_ref().map(rows::encode_epochs).unwrap_or_default();
+        let (epochs, head) = self.judge.end().map_err(ImportError::Malformed)?;
+        let epochs = rows::encode_epochs(epochs);
         self.put(&keys::EPOCHS, &epochs);
         self.write()?;
         let Importer { options, clock, store, lock, .. } = self;
@@ -184,10 +161,6 @@ impl Importer {
         unmarked.map_err(|error| OpenError::io("end the import in", &data, error))?;
         Ok(Imported { epoch: bounds.epochs.current(), head, events: bounds.events })
     }
-}
-
-fn malformed(what: &str) -> ImportError {
-    ImportError::Malformed(what.to_owned())
 }
 
 /// The file that says that an import into a directory is not complete.

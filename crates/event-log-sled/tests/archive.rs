@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use event_log::contract::{WINDOW, clock, event, everything, filter, keyed, read_from, remove_all, trim};
 use event_log::{
-    Batch, Clock, Cursor, EventLog, EventType, Item, Keep, Key, ManualClock, NewEvent, PageLimit, Position,
-    Removal, Timestamp, Topic,
+    Batch, Clock, Cursor, Epoch, EpochStart, EventLog, EventType, Item, Keep, Key, ManualClock,
+    NewEvent, PageLimit, Position, Removal, Timestamp, Topic,
 };
 use event_log_sled::{ImportError, Imported, Importer, OpenError, SledLog, SledOptions};
 use futures_executor::block_on;
@@ -174,4 +174,64 @@ fn what_is_not_a_whole_archive_leaves_a_directory_that_says_so() {
         assert!(matches!(place.import(name, &items), Err(ImportError::Open(OpenError::NotEmpty { .. }))));
     }
     assert!(matches!(place.import("original", &[]), Err(ImportError::Open(_))), "it is open");
+}
+
+/// A whole archive of one event, with what `change` does to it.
+fn changed(change: impl FnOnce(&mut Vec<Item>)) -> Vec<Item> {
+    let place = Place::new();
+    let log = place.open("small").unwrap();
+    append(&log, vec![keyed(event("a", "once"), "key")]);
+    let mut items = archive(&log);
+    assert!(matches!(
+        items[..],
+        [Item::Start { .. }, Item::Event(_), Item::Topic(_), Item::Key(_), Item::End { .. }]
+    ));
+    change(&mut items);
+    items
+}
+
+/// Refused by what it says, and not by what a log made of it.
+fn refusal(items: &[Item]) -> String {
+    let place = Place::new();
+    let refused = place.import("refused", items).unwrap_err();
+    assert!(matches!(refused, ImportError::Malformed(_)), "{refused:?}");
+    assert!(!place.directory.path().join("refused/sled").exists(), "no store was made for it");
+    assert!(matches!(place.open("refused"), Err(OpenError::HalfImported { .. })));
+    refused.to_string()
+}
+
+#[test]
+fn an_archive_is_judged_before_a_store_is_made_for_it() {
+    Place::new().import("copy", &changed(|_| {})).unwrap();
+    type Change<'a> = &'a dyn Fn(&mut Vec<Item>);
+    let cases: [(&str, Change<'_>); 7] = [
+        ("begins after 5", &|items| {
+            let Item::Start { epochs } = &mut items[0] else { unreachable!() };
+            epochs.push(EpochStart { epoch: Epoch::new(7), after: Position::new(5) });
+        }),
+        ("its head is 2", &|items| {
+            let Item::End { head, .. } = &mut items[4] else { unreachable!() };
+            *head = Position::new(2);
+        }),
+        ("topic a", &|items| {
+            let Item::Topic(topic) = &mut items[2] else { unreachable!() };
+            topic.last = Position::ORIGIN;
+        }),
+        ("topic a", &|items| {
+            let Item::Topic(topic) = &mut items[2] else { unreachable!() };
+            topic.last = Position::new(2);
+            let Item::End { head, .. } = &mut items[4] else { unreachable!() };
+            *head = Position::new(2);
+        }),
+        ("topic a", &|items| items.insert(2, items[2].clone())),
+        ("1 events, and 0", &|items| drop(items.remove(1))),
+        ("time", &|items| {
+            let Item::End { time, .. } = &mut items[4] else { unreachable!() };
+            *time = Timestamp::default();
+        }),
+    ];
+    for (cause, change) in cases {
+        let refused = refusal(&changed(change));
+        assert!(refused.contains(cause), "{cause}: {refused}");
+    }
 }
