@@ -235,3 +235,26 @@ fn an_archive_is_judged_before_a_store_is_made_for_it() {
         assert!(refused.contains(cause), "{cause}: {refused}");
     }
 }
+
+fn place_of_key_is(number: u64) -> Result<Imported, ImportError> {
+    let items = changed(|items| {
+        let Item::Key(key) = &mut items[3] else { unreachable!() };
+        key.position = Position::new(number);
+    });
+    Place::new().import("copy", &items)
+}
+
+/// Publishing would come to its place later, and a second key would have to lie there.
+#[test]
+fn an_idempotency_key_that_lies_behind_the_end_of_its_archive_is_refused() {
+    assert!(place_of_key_is(1).is_ok());
+    for number in [0, 2, u64::MAX] {
+        let refused = place_of_key_is(number).unwrap_err();
+        assert!(
+            matches!(&refused, ImportError::Malformed(what) if what.contains("key")),
+            "{number}: {refused}"
+        );
+    }
+    let twice = refusal(&changed(|items| items.insert(3, items[3].clone())));
+    assert!(twice.contains("key"), "{twice}");
+}

@@ -3,9 +3,9 @@
 //! What a log says of itself is true; an archive says what anybody wrote. A log that was opened on something that does not fit
 //! together would find it out later, when it publishes, and could only stop then.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use event_log::{ArchivedTopic, Epochs, Event, Item, Position, Timestamp, Topic};
+use event_log::{ArchivedKey, ArchivedTopic, Epochs, Event, Item, Position, Timestamp, Topic};
 
 /// The items so far.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct Judge {
     newest: HashMap<Topic, Position>,
     /// What is said of each topic: the last place, and up to where events are missing.
     topics: BTreeMap<Topic, (Position, Position)>,
+    /// The places of keys.
+    keys: HashSet<Position>,
     end: Option<(Position, Timestamp, u64)>,
 }
 
@@ -35,7 +37,7 @@ impl Judge {
             (Item::Start { .. }, Some(_), _) => Err("it begins twice".to_owned()),
             (Item::Event(event), ..) => self.event(event),
             (Item::Topic(topic), ..) => self.topic(topic),
-            (Item::Key(_), ..) => Ok(()),
+            (Item::Key(key), ..) => self.key(key),
             (Item::End { head, time, events }, ..) => {
                 self.end = Some((*head, *time, *events));
                 Ok(())
@@ -71,6 +73,13 @@ impl Judge {
         }
     }
 
+    fn key(&mut self, key: &ArchivedKey) -> Result<(), String> {
+        match self.keys.insert(key.position) {
+            true => Ok(()),
+            false => Err(format!("the event at {} has two idempotency keys", key.position)),
+        }
+    }
+
     /// Judges the whole: the epochs, and the newest place.
     pub(super) fn end(&self) -> Result<(&Epochs, Position), String> {
         let (Some(epochs), Some((head, time, events))) = (&self.epochs, self.end) else {
@@ -88,6 +97,9 @@ impl Judge {
         }
         if let Some(start) = epochs.starts().last().filter(|start| start.after > head) {
             return Err(format!("its epoch {} begins after {}, behind its end", start.epoch, start.after));
+        }
+        if let Some(key) = self.keys.iter().find(|key| !(Position::new(1)..=head).contains(key)) {
+            return Err(format!("an idempotency key is that of an event at {key}, and its head is {head}"));
         }
         Ok((epochs, head))
     }
