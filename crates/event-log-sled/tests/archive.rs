@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use event_log::contract::{WINDOW, clock, event, everything, filter, keyed, read_from, remove_all, trim};
 use event_log::{
-    Batch, Clock, Cursor, Epoch, EpochStart, EventLog, EventType, Item, Keep, Key, ManualClock,
+    Batch, Clock, Cursor, Epoch, EpochStart, Event, EventLog, EventType, Item, Keep, Key, ManualClock,
     NewEvent, PageLimit, Position, Removal, Timestamp, Topic,
 };
 use event_log_sled::{ImportError, Imported, Importer, OpenError, SledLog, SledOptions};
@@ -190,6 +190,18 @@ fn changed(change: impl FnOnce(&mut Vec<Item>)) -> Vec<Item> {
     items
 }
 
+fn move_all(items: &mut [Item], to: Position) {
+    for item in items {
+        match item {
+            Item::Start { .. } => {}
+            Item::Event(event) => *event = Arc::new(Event { position: to, ..(**event).clone() }),
+            Item::Topic(topic) => topic.last = to,
+            Item::Key(key) => key.position = to,
+            Item::End { head, .. } => *head = to,
+        }
+    }
+}
+
 /// Refused by what it says, and not by what a log made of it.
 fn refusal(items: &[Item]) -> String {
     let place = Place::new();
@@ -257,4 +269,17 @@ fn an_idempotency_key_that_lies_behind_the_end_of_its_archive_is_refused() {
     }
     let twice = refusal(&changed(|items| items.insert(3, items[3].clone())));
     assert!(twice.contains("key"), "{twice}");
+}
+
+/// Nothing could be published behind it.
+#[test]
+fn an_archive_that_leaves_no_places_behind_it_is_refused() {
+    let moved = |to: u64| changed(|items| move_all(items, Position::new(to)));
+    let place = Place::new();
+    place.import("copy", &moved(1 << 63)).unwrap();
+    append(&place.open("copy").unwrap(), vec![event("a", "next")]);
+    for to in [u64::MAX, u64::MAX - 1, u64::MAX - (1 << 40)] {
+        let refused = refusal(&moved(to));
+        assert!(refused.contains("no places"), "{refused}");
+    }
 }

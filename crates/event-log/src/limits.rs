@@ -23,6 +23,9 @@ pub const BATCH_BYTES_CEILING: usize = 64 * MIB;
 /// Longest line of an archive: an event at its largest, when each of its bytes has to be escaped with six.
 pub const ARCHIVE_LINE_BYTES_MAX: usize = 6 * DATA_BYTES_CEILING + 16 * KIB;
 
+/// Places that an archive must leave behind its newest one, for what is published to its copy: a million a second for nine years.
+pub const PLACES_BEHIND_IMPORT_MIN: u64 = 1 << 48;
+
 /// Default of `min_free_disk`: below this much room on the disk publishing answers 507 and reading goes on.
 pub const FREE_DISK_BYTES_DEFAULT: u64 = 64 * MIB as u64;
 /// Default of `idempotency_window`, in microseconds: 24 hours.

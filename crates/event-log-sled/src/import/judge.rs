@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use event_log::{ArchivedKey, ArchivedTopic, Epochs, Event, Item, Position, Timestamp, Topic};
+use event_log::{ArchivedKey, ArchivedTopic, Epochs, Event, Item, Position, Timestamp, Topic, limits};
 
 /// The items so far.
 #[derive(Debug, Default)]
@@ -101,7 +101,10 @@ impl Judge {
         if let Some(key) = self.keys.iter().find(|key| !(Position::new(1)..=head).contains(key)) {
             return Err(format!("an idempotency key is that of an event at {key}, and its head is {head}"));
         }
-        Ok((epochs, head))
+        match u64::MAX - head.get() < limits::PLACES_BEHIND_IMPORT_MIN {
+            true => Err(format!("its head is {head}, which leaves no places for what is published next")),
+            false => Ok((epochs, head)),
+        }
     }
 
     /// The last place of each topic that is told of: that of its newest event, unless that is missing.
