@@ -157,9 +157,12 @@ impl Importer {
                 bounds.head
             )));
         }
+        let imported = Imported { epoch: bounds.epochs.current(), head, events: bounds.events };
+        // With a checkpoint at its head: from there on places follow one another, which those of an archive need not.
+        drop(log);
         let unmarked = fs::remove_file(mark(&data)).and_then(|()| directory::sync(&data));
         unmarked.map_err(|error| OpenError::io("end the import in", &data, error))?;
-        Ok(Imported { epoch: bounds.epochs.current(), head, events: bounds.events })
+        Ok(imported)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::idempotency::{self, Used};
 use crate::keys::{self, TopicNumber};
 use crate::removal::Changes;
 use crate::rows::{self, Checkpoint, RemovalRow, TopicRow};
+use crate::segments::recover;
 use crate::shared::View;
 use crate::store::{Store, Writes, guarded};
 use crate::witness::{Testimony, Witness};
@@ -45,7 +46,7 @@ pub(crate) fn recover(options: &SledOptions, clock: &dyn Clock) -> Result<Recove
     let testimony = testimony.filter(|_| !options.restored);
     let store = Store::open(options, testimony.map(|testimony| testimony.head))?;
     let used = Used::new(options.key_bucket_entries);
-    let recovery = Recovery { store: &store, options, clock, witness, used };
+    let recovery = Recovery { store: &store, options, clock, witness, used, is_checkpointed: false };
     let recovered = guarded("read", || recovery.run(testimony));
     let (view, used, witness) = recovered.map_err(OpenError::Damaged)??;
     tracing::info!(head = %view.epochs.id(view.catalog.head), events = view.catalog.events, "the log is open");
@@ -58,6 +59,8 @@ struct Recovery<'a> {
     clock: &'a dyn Clock,
     witness: Witness,
     used: Used,
+    /// What is read are the events since a checkpoint, and not all there are.
+    is_checkpointed: bool,
 }
 
 impl Recovery<'_> {
@@ -72,6 +75,7 @@ impl Recovery<'_> {
                 // first checkpoint nothing was removed.
                 if catalog.indexed_through() > Position::ORIGIN {
                     refuse_shorter(testimony, &epochs, catalog.head)?;
+                    self.is_checkpointed = true;
                 }
                 catalog
             }
@@ -266,6 +270,20 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// Whether the event at a place may come next. Whoever writes counts, and nothing after a checkpoint was removed since: so a
+    /// place that is left out is that of an event that is missing. What an import left out lies before the first one.
+    fn check_follows(&self, place: Position, catalog: &Catalog) -> Result<(), ReadError> {
+        let follows = place.get().checked_sub(1) == Some(catalog.head.get());
+        match follows || !self.is_checkpointed {
+            true => Ok(()),
+            false => Err(ReadError::Damaged(format!(
+                "events are missing after the one at {}: the next one in the folder {} is at {place}",
+                catalog.head,
+                recover::FOLDER
+            ))),
+        }
+    }
+
     fn replay_chunk(&mut self, chunk: &Chunk, catalog: &mut Catalog) -> Result<(), ReadError> {
         let forgotten = self.clock.now().saturating_sub(self.options.idempotency_window);
         let mut dead: Option<(BlockNumber, Vec<u16>)> = None;
@@ -275,6 +293,7 @@ impl Recovery<'_> {
                 continue;
             }
             record.check().map_err(ReadError::Damaged)?;
+            self.check_follows(record.position(), catalog)?;
             if record.time() < catalog.newest_time {
                 let what = format!("the time of the event at {} goes back", record.position());
                 return Err(ReadError::Damaged(what));

@@ -247,3 +247,55 @@ fn a_segment_that_was_full_when_the_process_was_killed_is_whole_after_the_next_s
     }
     assert_eq!(everything(&place.open(options).unwrap()).len(), 4);
 }
+
+/// Between two commits nothing in the files says that one is missing, but the places do: after a checkpoint each follows the one
+/// before.
+#[test]
+fn files_of_events_that_are_not_in_the_index_yet_and_end_too_early_are_damage() {
+    let place = Place::new();
+    let log = place.open(SledOptions { segment_bytes: 1_024, ..place.options("a") }).unwrap();
+    fill(&log, "x", 5);
+    close(log);
+    let log = place.open(SledOptions { segment_bytes: 1_024, ..place.options("a") }).unwrap();
+    let mut files = Vec::new();
+    while files.len() < 6 {
+        fill(&log, "y", 1);
+        files = std::fs::read_dir(place.path("a").join("events"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+    }
+    files.sort();
+    let events = everything(&log).len();
+    place.copy("a", "whole");
+    assert_eq!(everything(&place.log("whole")).len(), events);
+    // The first one is in the index for the most part, and the last one may end anywhere.
+    for file in &files[2..5] {
+        let empty = format!("{file}-empty");
+        place.copy("a", &empty);
+        File::options()
+            .write(true)
+            .open(place.path(&empty).join("events").join(file))
+            .unwrap()
+            .set_len(0)
+            .unwrap();
+        let refused = place.open(place.options(&empty)).map(drop).unwrap_err();
+        assert!(matches!(&refused, OpenError::Damaged(what) if what.contains(file)), "{file}: {refused:?}");
+
+        let shorter = format!("{file}-shorter");
+        place.copy("a", &shorter);
+        let path = place.path(&shorter).join("events").join(file);
+        let bytes = std::fs::read(&path).unwrap();
+        let length = |at: usize| 24 + u32::from_be_bytes(*bytes[at + 16..].first_chunk().unwrap()) as usize;
+        assert!(length(0) < bytes.len(), "it has several commits");
+        File::options().write(true).open(&path).unwrap().set_len(length(0) as u64).unwrap();
+        let refused = place.open(place.options(&shorter)).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("missing"), "{file}: {refused}");
+
+        let missing = format!("{file}-missing");
+        place.copy("a", &missing);
+        std::fs::remove_file(place.path(&missing).join("events").join(file)).unwrap();
+        let refused = place.open(place.options(&missing)).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("missing"), "{file}: {refused}");
+    }
+}

@@ -127,7 +127,14 @@ fn mend_ends(
     for (first, segment) in
         all.range(grown_from(all, named_through)..).filter(|(_, segment)| segment.generation == 0)
     {
-        mend(folder, segment, (*first == last.first).then_some(witnessed))?;
+        let is_newest = *first == last.first;
+        mend(folder, segment, is_newest.then_some(witnessed))?;
+        // Another is begun only when there is something in this one.
+        if segment.bytes() == 0 && !is_newest {
+            let path = segment.path(folder);
+            let what = format!("the file of events {} is empty, and is not the newest", path.display());
+            return Err(OpenError::Damaged(what));
+        }
     }
     if last.packed {
         return Ok(None);
