@@ -272,7 +272,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The id of the next event, which must be this one; none when its connection breaks. It does not come back.
+    /// The id of the next event, which must be this one, unless an earlier one comes again; none when its connection breaks. It
+    /// does not come back.
     pub(crate) fn id_until_broken(&mut self, n: u64) -> Result<Option<String>, Stop> {
         let deadline = Instant::now() + self.hub.adapter.patience();
         while let Some(stream) = &mut self.stream {
@@ -280,6 +281,9 @@ impl<'a> Reader<'a> {
                 Ok(Some(event)) if self.hub.adapter.is_control(&event.kind) => {}
                 Ok(Some(event)) => {
                     let (_, came) = read(&event.data).map_err(Stop::Failed)?;
+                    if came < n {
+                        continue;
+                    }
                     if came != n {
                         return fail(format!("{came} came where {n} was due"));
                     }

@@ -16,7 +16,18 @@ settings.configure(
     INSTALLED_APPS=["django_eventstream"],
     ROOT_URLCONF=__name__,
     USE_TZ=True,
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{DATA}/events.sqlite3"}},
+    # Writers wait for each other, as Django's notes on SQLite advise, and a commit is on the disk.
+    DATABASES={
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": f"{DATA}/events.sqlite3",
+            "OPTIONS": {
+                "timeout": 30,
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+            },
+        }
+    },
     EVENTSTREAM_STORAGE_CLASS="django_eventstream.storage.DjangoModelStorage",
 )
 django.setup()

@@ -7,6 +7,7 @@ use crate::adapter::Promise::GapSignalled;
 use crate::case::{Case, Outcome, fail, not_applicable};
 use crate::hub::Hub;
 use crate::reader::{Item, Start, shown};
+use crate::template::fill;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -47,7 +48,7 @@ const MALFORMED: [&str; 8] =
 
 fn unknown(hub: &Hub) -> Outcome {
     match &hub.adapter.ids.unknown {
-        Some(id) => come_with(hub, std::slice::from_ref(id)),
+        Some(id) => come_with(hub, &|topic, _| Ok(fill(id, &[("topic", topic)])?)),
         None => not_applicable("the adapter names no unknown id"),
     }
 }
@@ -56,11 +57,10 @@ fn future(hub: &Hub) -> Outcome {
     let Some(place) = hub.adapter.ids.grows else {
         return not_applicable("the hub's ids have no order");
     };
-    let id = hub.seed(&hub.topic())?;
-    match raised(&id, place) {
-        Some(id) => come_with(hub, &[id]),
-        None => fail(format!("the id {id:?} has no number in it")),
-    }
+    come_with(hub, &|_, ids| {
+        let newest = ids.last().map_or("", String::as_str);
+        raised(newest, place).map_or_else(|| fail(format!("the id {newest:?} has no number in it")), Ok)
+    })
 }
 
 /// An id whose number at this place is greater by a million.
@@ -82,39 +82,45 @@ fn raised(id: &str, place: Place) -> Option<String> {
 
 fn foreign(hub: &Hub) -> Outcome {
     let other = hub.another()?;
-    // More than this hub has, and fewer.
-    let ids = other.seed_many(&other.topic(), 2 * EVENTS, 60)?;
-    let known = hub.seed_many(&hub.topic(), EVENTS, 60)?;
-    if ids.iter().any(|id| known.contains(id)) {
-        return fail(format!("two hubs gave the same id {:?}, so nobody can tell them apart", known[0]));
+    let mut seen = String::new();
+    // The other hub has more events in its topic of this name. Of its ids, one is early, and one behind what this hub has.
+    for place in [4, 2 * EVENTS - 1] {
+        seen = come_with(hub, &|topic, known| {
+            let ids = other.seed_many(topic, 2 * EVENTS, 60)?;
+            if let Some(id) = ids.iter().find(|id| known.contains(id)) {
+                return fail(format!("two hubs gave the same id {id:?}, so nobody can tell them apart"));
+            }
+            Ok(ids[usize::try_from(place).unwrap_or_default()].clone())
+        })?;
     }
-    come_with(hub, &[ids[4].clone(), ids[ids.len() - 1].clone()])
+    Ok(seen)
 }
 
 fn malformed(hub: &Hub) -> Outcome {
     let standard = || MALFORMED.map(str::to_owned).to_vec();
-    come_with(hub, &hub.adapter.ids.malformed.clone().unwrap_or_else(standard))
+    let mut seen = String::new();
+    for text in hub.adapter.ids.malformed.clone().unwrap_or_else(standard) {
+        seen = come_with(hub, &|_, _| Ok(text.clone()))?;
+    }
+    Ok(seen)
 }
 
-/// Readers come with these ids to a topic with a history, and then an event is published. Each must be told, before its first
-/// event, and get all events from some place on.
-fn come_with(hub: &Hub, ids: &[String]) -> Outcome {
-    let mut seen = Vec::new();
-    for id in ids {
-        let topic = hub.topic();
-        hub.seed_many(&topic, EVENTS, 60)?;
-        let mut reader = hub.reader(&[&topic], Start::After(id))?;
-        reader.connect_now()?;
-        // A hub that replays begins before this, and one that does not has nothing to wait for.
-        let replay = reader.next_by(Instant::now() + Duration::from_millis(300))?;
-        hub.publisher().publish(&topic, EVENTS + 1, 60)?;
-        let mut items: Vec<Item> = replay.into_iter().collect();
-        if !matches!(items.last(), Some(Item::Event { n, .. }) if *n == EVENTS + 1) {
-            items.extend(reader.until(EVENTS + 1)?);
-        }
-        seen.push(judge(id, &items)?);
+/// A reader comes to a topic with a history, with an id that is made from the topic's name and its ids; then an event is
+/// published. It must be told before its first event, and get all events from some place on.
+fn come_with(hub: &Hub, id_of: &dyn Fn(&str, &[String]) -> Outcome) -> Outcome {
+    let topic = hub.topic();
+    let known = hub.seed_many(&topic, EVENTS, 60)?;
+    let id = id_of(&topic, &known)?;
+    let mut reader = hub.reader(&[&topic], Start::After(&id))?;
+    reader.connect_now()?;
+    // A hub that replays begins before this, and one that does not has nothing to wait for.
+    let replay = reader.next_by(Instant::now() + Duration::from_millis(300))?;
+    hub.publisher().publish(&topic, EVENTS + 1, 60)?;
+    let mut items: Vec<Item> = replay.into_iter().collect();
+    if !matches!(items.last(), Some(Item::Event { n, .. }) if *n == EVENTS + 1) {
+        items.extend(reader.until(EVENTS + 1)?);
     }
-    Ok(seen.pop().unwrap_or_default())
+    judge(&id, &items)
 }
 
 fn judge(id: &str, items: &[Item]) -> Outcome {
