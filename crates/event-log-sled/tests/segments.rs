@@ -213,6 +213,16 @@ fn files_of_events_that_are_missing_or_unknown_are_damage_and_nothing_is_removed
     assert!(refused.to_string().contains("belongs to no segment"), "{refused}");
     assert!(unknown.exists());
 
+    // What is newer than the index is read, if it is what its name says.
+    place.copy("a", "renamed");
+    let renamed = place.path("renamed").join("events").join("00000000000000009999.0");
+    std::fs::copy(&files[2], &renamed).unwrap();
+    let refused = place.open(place.options("renamed")).map(drop).unwrap_err();
+    assert!(
+        refused.to_string().contains("9999") && refused.to_string().contains("out of order"),
+        "{refused}"
+    );
+
     // Half of a packed file whose row was never written, and the file of one whose row was.
     place.copy("a", "left-over");
     let folder = place.path("left-over").join("events");

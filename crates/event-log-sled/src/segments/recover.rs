@@ -226,12 +226,22 @@ fn next(walk: &mut FileWalk, extent: &Extent) -> Result<Option<(Header, Position
     let Some(header) = walk.header()? else { return Ok(None) };
     let chunk = walk.take(header)?;
     // From here on the checksum says that it is what was written.
-    last_place(&chunk, extent).map(|last| Some((header, last))).map_err(Wrong::Other)
+    last_place(&chunk, extent, walk.first()).map(|last| Some((header, last))).map_err(Wrong::Other)
 }
 
-fn last_place(chunk: &Chunk, extent: &Extent) -> Result<Position, ReadError> {
-    let last = chunk.last()?.filter(|_| chunk.first() > extent.through);
-    last.ok_or_else(|| ReadError::Damaged(format!("the chunk at {} is out of order", chunk.first())))
+/// The last place of a chunk that comes behind what is known of its file, whose name says where it begins.
+fn last_place(chunk: &Chunk, extent: &Extent, begin: Position) -> Result<Position, ReadError> {
+    let is_next = match extent.bytes {
+        0 => chunk.first() == begin,
+        _ => chunk.first() > extent.through,
+    };
+    let last = chunk.last()?.filter(|_| is_next);
+    last.ok_or_else(|| {
+        ReadError::Damaged(format!(
+            "the chunk at {} is out of order in the file of events that begins at {begin}",
+            chunk.first()
+        ))
+    })
 }
 
 /// Whether a whole chunk that begins a commit lies behind the torn place.

@@ -99,6 +99,11 @@ impl FileWalk {
         Ok(chunk)
     }
 
+    /// The first place that the file stands for.
+    pub(crate) fn first(&self) -> Position {
+        self.segment.first
+    }
+
     /// Goes past the chunk with this header.
     pub(crate) fn skip(&mut self, header: Header) {
         self.offset += header.chunk_bytes() as u64;
