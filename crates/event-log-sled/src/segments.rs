@@ -94,8 +94,15 @@ impl Segments {
     /// The chunk that holds this place, or comes last before it.
     pub(crate) fn chunk_at(&self, place: Position) -> Result<Option<Chunk>, ReadError> {
         let Some(mut walk) = self.walk_to(place, Reading::default())? else { return Ok(None) };
-        let header = walk.header()?;
-        header.map(|header| walk.take(header)).transpose()
+        let Some(header) = walk.header()? else { return Ok(None) };
+        let chunk = walk.take(header)?;
+        // The one behind it says that it begins later; a damaged one may say so too.
+        if chunk.last()?.is_none_or(|last| last < place)
+            && let Some(header) = walk.header()?
+        {
+            walk.take(header)?;
+        }
+        Ok(Some(chunk))
     }
 
     /// The chunks that may hold an event at or after `from`, in order, up to that which begins at `through`.

@@ -194,6 +194,40 @@ fn a_damaged_chunk_stops_the_log_and_is_named() {
     assert!(block_on(log.reader(Arc::new(filter(&["**"]))).seek(Seek::Last(1_000))).is_err());
 }
 
+/// A header is found by the one before it, and its checksum is that of the whole chunk: what a damaged one says of its place
+/// must not be taken for the end of what is asked for.
+#[test]
+fn a_chunk_whose_header_says_that_it_lies_farther_on_is_not_the_end_of_a_reading() {
+    let place = Place::new();
+    let log = place.open(SledOptions { segment_bytes: 4_096, ..place.options("a") }).unwrap();
+    fill(&log, "x", 10);
+    append(&log, vec![event("rare", "1")]);
+    fill(&log, "y", 40);
+    close(log);
+    let oldest = |name: &str| place.path(name).join("events").join("00000000000000000001.0");
+    assert_ne!(oldest("a"), place.events("a"), "the newest file is read when it is opened");
+    let bytes = std::fs::read(oldest("a")).unwrap();
+    let first = 41u64.to_be_bytes();
+    let at = bytes.windows(8).position(|window| window == first).unwrap();
+    // Far beyond all places, and among those that are there.
+    for (name, byte, by) in [("far", 0, 0x80), ("near", 7, 0x10)] {
+        place.copy("a", name);
+        let file = File::options().write(true).open(oldest(name)).unwrap();
+        file.write_all_at(&[first[byte] ^ by], (at + byte) as u64).unwrap();
+        for (number, patterns) in [&["**"][..], &["rare"], &["t1", "rare"]].into_iter().enumerate() {
+            let copy = format!("{name}-{number}");
+            place.copy(name, &copy);
+            let log = place.log(&copy);
+            let mut reader = log.reader(Arc::new(filter(patterns)));
+            let read = block_on(reader.read(Cursor::default(), PageLimit { events: 1_000, bytes: 1 << 20 }));
+            let what = read.map(|page| page.events.len()).unwrap_err().to_string();
+            assert!(what.contains("events/"), "{copy}: {what}");
+        }
+        let log = place.log(name);
+        assert!(log.verify().unwrap_err().to_string().contains("events/"), "{name}");
+    }
+}
+
 /// Whatever is damaged on disk: an error, never a panic that gets out, and never an event that nobody published.
 #[test]
 fn flipped_bytes_of_the_files_are_never_served() {

@@ -242,10 +242,9 @@ impl<'a> Chunks<'a> {
             if let Some(walk) = &mut self.walk
                 && let Some(header) = walk.header()?
             {
-                return match header.first > self.through {
-                    true => Ok(None),
-                    false => walk.take(header).map(Some),
-                };
+                // The chunk says that the header is right; a damaged one is not the end.
+                let chunk = walk.take(header)?;
+                return Ok((header.first <= self.through).then_some(chunk));
             }
             let Some(next) = self.segments.after(self.at) else { return Ok(None) };
             if next.first > self.through {
