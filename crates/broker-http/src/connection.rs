@@ -19,6 +19,7 @@ use actix_service::{
 };
 use actix_web::dev::AppConfig;
 use actix_web::{Error, web};
+use bytes::Bytes;
 use tokio::net::TcpStream;
 
 pub(crate) use socket::{Departure, Handover, Leaving};
@@ -27,7 +28,7 @@ use crate::pulse::Pulse;
 use crate::server::{self, app};
 use crate::state::State;
 use deliver::deliver;
-use socket::{Lent, lend};
+use socket::{Io, Lent, lend};
 
 /// What serves the connections of one worker.
 pub(crate) fn service(
@@ -36,29 +37,15 @@ pub(crate) fn service(
     fn_factory(move || {
         let state = state.clone();
         async move {
-            let shutdown = state.shutdown.clone();
-            let pulse = Pulse::start(shutdown.clone());
-            let app = app(state.clone(), Rc::clone(&pulse))
-                .into_factory()
-                .map_err(|error: Error| error.error_response());
-            let requests = HttpService::build()
-                .graceful_shutdown_signal(move || shutdown.clone().cancelled_owned())
-                // A client that closes its side is gone: a stream that waited for its next heartbeat to see that would hold
-                // its place meanwhile.
-                .h1_allow_half_closed(false)
-                .keep_alive(server::KEEP_ALIVE)
-                .client_request_timeout(server::HEAD_TIMEOUT)
-                .client_disconnect_timeout(server::DISCONNECT_TIMEOUT)
-                .on_connect_ext(|lent: &Lent<TcpStream>, data| {
-                    data.insert(lent.handover());
-                })
-                .h1(map_config(app, |()| AppConfig::default()));
-            let requests = requests.new_service(()).await?;
-            let worker = Rc::new(Worker { state, pulse, requests });
+            let worker = Rc::new(worker(state).await?);
             Ok(fn_service(move |socket: TcpStream| {
                 let worker = Rc::clone(&worker);
                 async move {
-                    worker.serve(socket).await;
+                    // What is written is whole, so nothing is gained by waiting for more.
+                    if socket.set_nodelay(true).is_ok() {
+                        let remote = socket.peer_addr().ok();
+                        worker.serve(socket, remote).await;
+                    }
                     Ok(())
                 }
             }))
@@ -66,26 +53,53 @@ pub(crate) fn service(
     })
 }
 
+/// A worker of this thread.
+pub(crate) async fn worker<T: Io>(
+    state: web::Data<State>,
+) -> Result<Worker<impl Service<(Lent<T>, Option<SocketAddr>), Response = ()>>, ()> {
+    let shutdown = state.shutdown.clone();
+    let pulse = Pulse::start(shutdown.clone());
+    let app =
+        app(state.clone(), Rc::clone(&pulse)).into_factory().map_err(|error: Error| error.error_response());
+    let requests = HttpService::build()
+        .graceful_shutdown_signal(move || shutdown.clone().cancelled_owned())
+        // A client that closes its side is gone: a stream that waited for its next heartbeat to see that would hold
+        // its place meanwhile.
+        .h1_allow_half_closed(false)
+        .keep_alive(server::KEEP_ALIVE)
+        .client_request_timeout(server::HEAD_TIMEOUT)
+        .client_disconnect_timeout(server::DISCONNECT_TIMEOUT)
+        .on_connect_ext(|lent: &Lent<T>, data| {
+            data.insert(lent.handover());
+        })
+        .h1(map_config(app, |()| AppConfig::default()));
+    let requests = requests.new_service(()).await?;
+    Ok(Worker { state, pulse, requests })
+}
+
 /// What all connections of a worker share.
-struct Worker<S> {
+pub(crate) struct Worker<S> {
     state: web::Data<State>,
     pulse: Rc<Pulse>,
     requests: S,
 }
 
-impl<S> Worker<S>
-where
-    S: Service<(Lent<TcpStream>, Option<SocketAddr>), Response = ()>,
-{
-    async fn serve(&self, socket: TcpStream) {
-        // What is written is whole, so nothing is gained by waiting for more.
-        if socket.set_nodelay(true).is_err() {
-            return;
+impl<S> Worker<S> {
+    /// Serves a connection to its end.
+    pub(crate) async fn serve<T: Io>(&self, socket: T, remote: Option<SocketAddr>)
+    where
+        S: Service<(Lent<T>, Option<SocketAddr>), Response = ()>,
+    {
+        if let Some((socket, early)) = fast_path::publish(socket, &self.state, &self.pulse).await {
+            self.serve_all(socket, early, remote).await;
         }
-        let remote = socket.peer_addr().ok();
-        let Some((socket, early)) = fast_path::publish(socket, &self.state, &self.pulse).await else {
-            return;
-        };
+    }
+
+    /// Serves requests of all kinds. `early` is what was read already.
+    pub(crate) async fn serve_all<T: Io>(&self, socket: T, early: Bytes, remote: Option<SocketAddr>)
+    where
+        S: Service<(Lent<T>, Option<SocketAddr>), Response = ()>,
+    {
         let (lent, owner) = lend(socket, early);
         let mut served = Box::pin(self.requests.call((lent, remote)));
         let taken_back = poll_fn(|context| match served.as_mut().poll(context) {
