@@ -15,7 +15,7 @@ use crate::query::Query;
 use crate::state::State;
 
 mod object;
-mod parse;
+pub(crate) mod parse;
 
 use parse::Limits;
 
@@ -24,7 +24,7 @@ const ANSWER_BYTES: usize = 192;
 
 /// How the events stand in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(crate) enum Form {
     /// One object a line.
     Ndjson,
     /// One object, or an array of them.

@@ -49,6 +49,9 @@ mod policies;
 mod status;
 mod topics;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+
 pub use export::Archives;
 pub use options::{Options, StaticPage, Writable};
 pub use server::serve;

@@ -103,6 +103,12 @@ impl Problem {
         Problem { field: Some(field.into()), ..self }
     }
 
+    /// Where in a batch it was wrong.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn line(&self) -> Option<usize> {
+        self.line
+    }
+
     /// Names where in a batch it was wrong, from 1.
     pub(crate) fn with_line(self, line: usize) -> Self {
         Problem { line: Some(line), ..self }

@@ -43,7 +43,8 @@ pub(crate) fn asked_for(request: &HttpRequest, query: &Query) -> Result<Start, P
     }
 }
 
-fn from(text: &str) -> Result<Start, Problem> {
+/// Reads the parameter `from`.
+pub(crate) fn from(text: &str) -> Result<Start, Problem> {
     match text {
         "" | "latest" => return Ok(Start::Latest),
         "earliest" => return Ok(Start::Earliest),

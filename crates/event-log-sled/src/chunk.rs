@@ -205,6 +205,20 @@ impl Header {
         })
     }
 
+    /// Puts the checksums of a chunk's bytes right, and of its records if it is plain.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn seal_any(&self, chunk: &mut [u8]) {
+        let (header, body) = chunk.split_at_mut(HEADER_BYTES);
+        let mut rest = if self.flags & LZ4 == 0 { &mut *body } else { &mut [] };
+        while let Ok(bytes) = Record::take(rest).map(|(record, _)| record.whole().len()) {
+            let (record, behind) = rest.split_at_mut(bytes);
+            record::seal_any(record);
+            rest = behind;
+        }
+        let checksum = checksum(&header[..CHECKED_BYTES], body);
+        header[CHECKED_BYTES..].copy_from_slice(&checksum.to_be_bytes());
+    }
+
     /// Bytes of the whole chunk.
     pub(crate) fn chunk_bytes(&self) -> usize {
         HEADER_BYTES + self.length as usize

@@ -57,6 +57,8 @@ mod witness;
 
 #[cfg(test)]
 mod format_tests;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -124,6 +124,17 @@ fn checksum(record: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// Makes bytes a record as far as its prefix goes.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn seal_any(bytes: &mut [u8]) {
+    if let Some(following) = bytes.len().checked_sub(PREFIX_BYTES) {
+        bytes[0] = VERSION;
+        bytes[5..9].copy_from_slice(&length(following).to_be_bytes());
+        let checksum = checksum(bytes);
+        bytes[1..5].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
 /// A record whose head was read. Its texts were not looked at.
 #[derive(Debug, Clone)]
 pub(crate) struct Record<'a> {

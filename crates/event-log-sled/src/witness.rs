@@ -83,6 +83,18 @@ fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Testimony)> {
     Some((counter, testimony))
 }
 
+/// What is read of any bytes is written as the same bytes again.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn reread(bytes: &[u8]) {
+    let Some(slot) = bytes.first_chunk::<SLOT_BYTES>() else { return };
+    let mut slot = *slot;
+    let checksum = crc32fast::hash(&slot[..28]);
+    slot[28..].copy_from_slice(&checksum.to_be_bytes());
+    if let Some((counter, testimony)) = decode(&slot) {
+        assert_eq!(encode(counter, testimony), slot);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

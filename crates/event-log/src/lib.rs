@@ -26,6 +26,8 @@ pub mod limits;
 
 #[cfg(feature = "contract")]
 pub mod contract;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(feature = "memory")]
 pub mod memory;
 

@@ -19,15 +19,15 @@ use crate::publish;
 
 /// What a batch may hold.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) events_max: usize,
-    pub(super) data_bytes_max: usize,
+pub(crate) struct Limits {
+    pub(crate) events_max: usize,
+    pub(crate) data_bytes_max: usize,
 }
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The events, in order; at least one.
-pub(super) fn events(body: &[u8], form: Form, limits: Limits) -> Result<Vec<NewEvent>, Problem> {
+pub(crate) fn events(body: &[u8], form: Form, limits: Limits) -> Result<Vec<NewEvent>, Problem> {
     let text = body::text(body).map_err(|problem| match (form, std::str::from_utf8(body)) {
         (Form::Ndjson, Err(error)) => problem.with_line(line_at(body, error.valid_up_to())),
         _ => problem,
@@ -51,7 +51,7 @@ pub(super) fn events(body: &[u8], form: Form, limits: Limits) -> Result<Vec<NewE
 }
 
 /// Which line of the body, or element of its array, an event stood in, from 1.
-pub(super) fn line_of(body: &[u8], form: Form, index: usize) -> usize {
+pub(crate) fn line_of(body: &[u8], form: Form, index: usize) -> usize {
     let is_blank = |line: &[u8]| line.iter().all(|byte| b" \t\r".contains(byte));
     let mut filled = body.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !is_blank(line));
     match form {
