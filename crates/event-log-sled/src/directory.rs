@@ -69,13 +69,18 @@ fn lock_patiently(file: &File) -> Result<(), TryLockError> {
 
 /// Creates a directory, with those above it, and makes their entries durable.
 fn create(directory: &Path) -> io::Result<()> {
-    if directory.is_dir() {
-        return Ok(());
-    }
     let parent = match directory.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
+    if directory.is_dir() {
+        // It may be there only because a process made it that was killed before it could say so to the disk.
+        return match sync(&parent) {
+            // Whoever may not read it did not make anything in it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        };
+    }
     create(&parent)?;
     match std::fs::create_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
