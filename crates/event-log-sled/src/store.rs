@@ -99,6 +99,9 @@ impl Store {
     pub(crate) fn open(options: &SledOptions, witnessed: Option<Position>) -> Result<Self, OpenError> {
         let data = &options.directory;
         let directory = data.join("sled");
+        if directory.exists() {
+            remove_drafts(&directory).map_err(|error| OpenError::io("ready the store in", &directory, error))?;
+        }
         let opened = guarded("opened", || open_engine(&directory, options.cache_bytes));
         let db = opened.map_err(OpenError::Damaged)?.map_err(engine_open)?;
         let prepared = guarded("prepared", || prepare(&db, data, witnessed));
@@ -412,6 +415,18 @@ fn prove_barrier(db: &sled::Db) -> Result<(), OpenError> {
         true => Err(OpenError::BarrierNotLinked),
         false => Ok(()),
     }
+}
+
+/// Removes what sled was writing when it was cut off: it would take a snapshot that is not whole for its newest one, and refuse the
+/// store for it.
+fn remove_drafts(engine: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(engine)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "generating") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    directory::sync(engine)
 }
 
 fn open_engine(path: &Path, cache_bytes: u64) -> sled::Result<sled::Db> {

@@ -100,6 +100,20 @@ fn a_restored_log_begins_a_new_epoch_and_knows_the_older_one() {
     assert_eq!(place.log("a").bounds().epochs, bounds.epochs);
 }
 
+/// sled writes a snapshot at each start, and takes one that is not whole for the newest.
+#[test]
+fn a_snapshot_that_was_being_written_is_no_damage() {
+    let place = Place::new();
+    let log = place.log("a");
+    fill(&log, "x", 3);
+    let all = everything(&log);
+    close(log);
+    let cut_off = place.path("a").join("sled/snap.FFFFFFFFFFFFFFFF.generating");
+    std::fs::write(&cut_off, b"only the beginning").unwrap();
+    assert_eq!(everything(&place.log("a")), all);
+    assert!(!cut_off.exists());
+}
+
 /// Every kind of projection, and the checkpoint itself: removed, and damaged.
 #[test]
 fn projections_are_made_anew_from_the_events() {
