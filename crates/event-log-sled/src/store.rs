@@ -5,6 +5,7 @@
 //! gets past this file or the caller's [`guarded`].
 
 use std::any::Any;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -99,9 +100,10 @@ impl Store {
     pub(crate) fn open(options: &SledOptions, witnessed: Option<Position>) -> Result<Self, OpenError> {
         let data = &options.directory;
         let directory = data.join("sled");
-        if directory.exists() {
-            remove_drafts(&directory).map_err(|error| OpenError::io("ready the store in", &directory, error))?;
+        if !directory.exists() {
+            make_engine(data, options.cache_bytes)?;
         }
+        remove_drafts(&directory).map_err(|error| OpenError::io("ready the store in", &directory, error))?;
         let opened = guarded("opened", || open_engine(&directory, options.cache_bytes));
         let db = opened.map_err(OpenError::Damaged)?.map_err(engine_open)?;
         let prepared = guarded("prepared", || prepare(&db, data, witnessed));
@@ -415,6 +417,36 @@ fn prove_barrier(db: &sled::Db) -> Result<(), OpenError> {
         true => Err(OpenError::BarrierNotLinked),
         false => Ok(()),
     }
+}
+
+/// Makes a new engine's directory. sled makes its files one by one and syncs neither all of them nor their entries, and what a
+/// power cut left of that, it refuses for ever. So they are made aside, and get their name once they are durable.
+fn make_engine(data: &Path, cache_bytes: u64) -> Result<(), OpenError> {
+    let (draft, path) = (data.join("sled.new"), data.join("sled"));
+    let io_error = |error| OpenError::io("make the store in", data, error);
+    if draft.exists() {
+        std::fs::remove_dir_all(&draft).map_err(io_error)?;
+    }
+    let made = guarded("made", || open_engine(&draft, cache_bytes).and_then(|db| db.flush().map(drop)));
+    made.map_err(OpenError::Damaged)?.map_err(engine_open)?;
+    // Its threads may still write when it was dropped; once it can be opened again they do not.
+    let file = File::open(draft.join("db")).map_err(io_error)?;
+    let start = std::time::Instant::now();
+    while let Err(TryLockError::WouldBlock) = file.try_lock()
+        && start.elapsed() < HANDOVER
+    {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(file);
+    let sync = || {
+        for entry in std::fs::read_dir(&draft)? {
+            directory::sync(&entry?.path())?;
+        }
+        directory::sync(&draft)?;
+        std::fs::rename(&draft, &path)?;
+        directory::sync(data)
+    };
+    sync().map_err(io_error)
 }
 
 /// Removes what sled was writing when it was cut off: it would take a snapshot that is not whole for its newest one, and refuse the

@@ -114,6 +114,19 @@ fn a_snapshot_that_was_being_written_is_no_damage() {
     assert!(!cut_off.exists());
 }
 
+/// Of a store that is being made a power cut leaves any part. Nothing was in it.
+#[test]
+fn a_first_start_that_was_cut_off_is_begun_anew() {
+    let place = Place::new();
+    let draft = place.path("a").join("sled.new");
+    std::fs::create_dir_all(draft.join("blobs")).unwrap();
+    std::fs::write(draft.join("conf"), [0; 63]).unwrap();
+    let log = place.log("a");
+    fill(&log, "x", 3);
+    assert_eq!(everything(&log).len(), 12);
+    assert!(!draft.exists());
+}
+
 /// Every kind of projection, and the checkpoint itself: removed, and damaged.
 #[test]
 fn projections_are_made_anew_from_the_events() {
