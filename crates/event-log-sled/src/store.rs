@@ -103,7 +103,8 @@ impl Store {
         if !directory.exists() {
             make_engine(data, options.cache_bytes)?;
         }
-        remove_drafts(&directory).map_err(|error| OpenError::io("ready the store in", &directory, error))?;
+        let readied = remove_drafts(&directory).and_then(|()| read_through(&directory));
+        readied.map_err(|error| OpenError::io("read the store in", &directory, error))?;
         let opened = guarded("opened", || open_engine(&directory, options.cache_bytes));
         let db = opened.map_err(OpenError::Damaged)?.map_err(engine_open)?;
         let prepared = guarded("prepared", || prepare(&db, data, witnessed));
@@ -459,6 +460,18 @@ fn remove_drafts(engine: &Path) -> io::Result<()> {
         }
     }
     directory::sync(engine)
+}
+
+/// Reads all files of the engine. sled takes what it cannot read for what was never written, and writes over it; so whether all of
+/// it can be read is found out before, and it is in memory then.
+fn read_through(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            io::copy(&mut File::open(entry.path())?, &mut io::sink())?;
+        }
+    }
+    Ok(())
 }
 
 fn open_engine(path: &Path, cache_bytes: u64) -> sled::Result<sled::Db> {
