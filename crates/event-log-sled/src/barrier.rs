@@ -5,6 +5,10 @@
 //! byte of a commit, before the commit counts as stable. So this program defines that C function itself, as the
 //! barrier that is meant: `fdatasync`. The linker takes this definition before the C library's.
 //!
+//! Each start of sled writes a snapshot, gives it its name, and then writes zeros over what the older one led to; but it never syncs
+//! the directory, so a power cut could leave the zeros without the name. So `rename` is defined here too: behind the name of a
+//! snapshot comes the barrier that is missing.
+//!
 //! The files of events are ours, and have the same barrier without a detour.
 //!
 //! A barrier that fails is final. The kernel may report an error once, drop the pages, and let the next call succeed;
@@ -21,6 +25,8 @@ pub(crate) fn calls() -> u64 {
     // satisfied by the C library. This is what asks.
     #[cfg(target_os = "linux")]
     std::hint::black_box(symbol::sync_file_range as symbol::Function);
+    #[cfg(target_os = "linux")]
+    std::hint::black_box(symbol::rename as symbol::Rename);
     CALLS.load(Ordering::SeqCst)
 }
 
@@ -45,12 +51,40 @@ pub(crate) const EXPECTED: bool = cfg!(target_os = "linux");
     reason = "the one place where sled's flush can be made a true barrier is this C symbol"
 )]
 mod symbol {
-    use std::ffi::{c_int, c_uint};
+    use std::ffi::{CStr, OsStr, c_char, c_int, c_uint};
     use std::os::fd::BorrowedFd;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    use rustix::fs::CWD;
 
     use super::{CALLS, Ordering};
 
     pub(super) type Function = extern "C" fn(c_int, i64, i64, c_uint) -> c_int;
+
+    pub(super) type Rename = extern "C" fn(*const c_char, *const c_char) -> c_int;
+
+    /// How the names of sled's snapshots begin.
+    const SNAPSHOT: &[u8] = b"snap.";
+
+    /// Takes the place of the C library's function, for this whole program.
+    #[unsafe(no_mangle)]
+    pub(super) extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
+        // SAFETY: the caller's texts end with a NUL, as for the function that this replaces.
+        let (from, to) = unsafe { (CStr::from_ptr(from), CStr::from_ptr(to)) };
+        // This goes by the C library, which leaves the reason of a failure where the caller looks for it.
+        if rustix::fs::renameat(CWD, from, CWD, to).is_err() {
+            return -1;
+        }
+        let to = Path::new(OsStr::from_bytes(to.to_bytes()));
+        if to.file_name().is_some_and(|name| name.as_bytes().starts_with(SNAPSHOT))
+            && let Some(parent) = to.parent()
+            && let Err(error) = crate::directory::sync(parent)
+        {
+            super::stop(error);
+        }
+        0
+    }
 
     /// Takes the place of the C library's function, for this whole program.
     #[unsafe(no_mangle)]
