@@ -39,6 +39,11 @@ pub(crate) struct Recovered {
 
 /// Opens the store of a directory whose lock is held.
 pub(crate) fn recover(options: &SledOptions, clock: &dyn Clock) -> Result<Recovered, OpenError> {
+    // sled syncs when it is let go after something went wrong here, and panics if it cannot.
+    guarded("opened", || try_to_recover(options, clock)).map_err(OpenError::Damaged)?
+}
+
+fn try_to_recover(options: &SledOptions, clock: &dyn Clock) -> Result<Recovered, OpenError> {
     let data = &options.directory;
     let (witness, testimony) =
         Witness::open(data).map_err(|error| OpenError::io("open the witness file in", data, error))?;
