@@ -41,6 +41,13 @@ pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("log-cleaner".to_owned()).spawn(run)
 }
 
+/// Moves some pages, on this thread.
+pub(crate) fn clean_once(shared: &Shared) -> Result<(), ReadError> {
+    let store = shared.store()?;
+    store.clean(MOVED_AT_ONCE)?;
+    store.fill_segment()
+}
+
 /// What was written and how long the file is; as long as that changes, moving pages is worth a try.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Seen {

@@ -163,6 +163,13 @@ impl SledLog {
         }
     }
 
+    /// Gives bytes of removed events back now, on this thread, as far as that is worth it, and moves pages of the index; whether
+    /// any segment was packed. For a log without threads for that ([`SledOptions::pack`]), which decides itself when it is done.
+    pub fn give_back(&self) -> Result<bool, ReadError> {
+        cleaner::clean_once(&self.inner.shared)?;
+        packer::pack_once(&self.inner.shared, &self.inner.queue)
+    }
+
     /// Everything that an exact copy needs, as of the moment when its end is reached; appends and removals may go on.
     pub fn archive(&self) -> Archive {
         Archive::new(Arc::clone(&self.inner.shared), Arc::clone(&self.inner.queue))

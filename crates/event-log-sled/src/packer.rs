@@ -47,6 +47,14 @@ pub(crate) fn start(shared: &Arc<Shared>, queue: &Queue) -> io::Result<JoinHandl
     thread::Builder::new().name("log-packer".to_owned()).spawn(run)
 }
 
+/// Packs once, on this thread, what is worth it; whether anything was.
+pub(crate) fn pack_once(shared: &Shared, queue: &Queue) -> Result<bool, ReadError> {
+    let packer = Packer { shared, queue };
+    let mut packed = 0;
+    packer.pass(packer.state().haste, &mut HashMap::new(), &mut packed)?;
+    Ok(packed > 0)
+}
+
 struct Packer<'a> {
     shared: &'a Shared,
     queue: &'a Queue,
@@ -129,25 +137,32 @@ impl Packer<'_> {
         let mut in_vain = HashMap::new();
         while self.shared.takes_reads() {
             let now = self.state();
-            let found = match seen == Some(now) {
-                true => Vec::new(),
-                false => self.look(now.haste, &mut in_vain)?,
-            };
-            let mut changed = false;
-            for Run { segments, dead_bytes, .. } in found {
-                match self.pack(&segments)? {
-                    Packed::Yes => {
-                        changed = true;
-                        report.packed += segments.len();
-                    }
-                    Packed::InVain => drop(in_vain.insert(segments[0].first, dead_bytes)),
-                    Packed::No => {}
-                }
+            let before = report.packed;
+            if seen != Some(now) {
+                self.pass(now.haste, &mut in_vain, &mut report.packed)?;
             }
+            let changed = report.packed > before;
             report.tell(self.shared, now.haste);
             if !changed {
                 seen = Some(now);
                 thread::park_timeout(INTERVAL);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for work and does it, and counts the segments that were packed.
+    fn pass(
+        &self,
+        haste: Haste,
+        in_vain: &mut HashMap<Position, u64>,
+        packed: &mut usize,
+    ) -> Result<(), ReadError> {
+        for Run { segments, dead_bytes, .. } in self.look(haste, in_vain)? {
+            match self.pack(&segments)? {
+                Packed::Yes => *packed += segments.len(),
+                Packed::InVain => drop(in_vain.insert(segments[0].first, dead_bytes)),
+                Packed::No => {}
             }
         }
         Ok(())

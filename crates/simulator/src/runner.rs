@@ -1,0 +1,101 @@
+//! Runs seeds, as many side by side as the machine has cores.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::bail;
+use clap::Args;
+
+use crate::storage::seed::{self, Counts};
+
+/// Which seeds are run.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Seeds {
+    /// How many.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first one.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// This one alone.
+    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    seed: Option<u64>,
+    /// How many at a time; all cores by default.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Go on after a seed that fails.
+    #[arg(long)]
+    keep_going: bool,
+}
+
+/// Runs them, and fails if any did.
+pub(crate) fn run(seeds: &Seeds) -> anyhow::Result<()> {
+    let (from, count) = seeds.seed.map_or((seeds.from, seeds.seeds), |seed| (seed, 1));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = seeds.jobs.unwrap_or(cores);
+    let began = Instant::now();
+    let (next, stop) = (AtomicU64::new(from), AtomicBool::new(false));
+    let sum = Mutex::new((Counts::default(), Vec::new()));
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= from + count {
+                return;
+            }
+            let result = one(seed);
+            let mut sum = sum.lock().expect("nobody panics with this lock");
+            match result {
+                Ok(counts) => sum.0.add(counts),
+                Err(error) => {
+                    println!(
+                        "seed {seed} failed: {error:#}\nrun it again: cargo xtask simulate --seed {seed}\n"
+                    );
+                    sum.1.push(seed);
+                    stop.store(!seeds.keep_going, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(work);
+        }
+    });
+    let (counts, failed) = sum.into_inner().expect("nobody panics with this lock");
+    let Counts { lives, cuts, faults } = counts;
+    println!(
+        "storage: {lives} lives, {cuts} cuts, {faults} lives with faults, {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+    match failed.is_empty() {
+        true => Ok(()),
+        false => bail!("{} of {count} seeds failed: {failed:?}", failed.len()),
+    }
+}
+
+/// One seed. What it leaves is kept only if it fails.
+fn one(seed: u64) -> anyhow::Result<Counts> {
+    let folder = tempfile::Builder::new().prefix(&format!("simulator-{seed}-")).tempdir_in(memory())?;
+    let result = seed::run(seed, folder.path());
+    if result.is_err() {
+        let kept = folder.keep();
+        println!("the disk, the ledger and the journal of its last life are in {}", kept.display());
+    }
+    result
+}
+
+/// Where files cost no disk.
+fn memory() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
+}
+
+impl Counts {
+    fn add(&mut self, other: Counts) {
+        self.lives += other.lives;
+        self.cuts += other.cuts;
+        self.faults += other.faults;
+    }
+}

@@ -1,0 +1,17 @@
+//! A few seeds of the long hunt, in each run of the tests.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests stop where they cannot go on, as tests do")]
+
+use std::process::Command;
+
+fn simulate(arguments: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_simulator")).args(arguments).output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn a_few_seeds_keep_the_promises() {
+    simulate(&["simulate", "--seeds", "24"]);
+}
