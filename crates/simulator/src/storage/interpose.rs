@@ -601,9 +601,13 @@ fn changed_name(
 extern "C" fn unlinkat(directory: c_int, path: *const c_char, flags: c_int) -> c_int {
     // SAFETY: the caller's promise is that of the function that this replaces.
     let remove = || unsafe { libc::syscall(libc::SYS_unlinkat, directory, path, flags) as c_int };
-    let Some(inode) = armed().then(|| inode(directory)).flatten() else { return remove() };
-    let known = lock().as_ref().and_then(|recorder| recorder.directories.get(&inode).cloned());
-    let Some(above) = known else { return remove() };
+    let above = match directory {
+        libc::AT_FDCWD => Some(PathBuf::new()),
+        directory => armed().then(|| inode(directory)).flatten().and_then(|inode| {
+            lock().as_ref().and_then(|recorder| recorder.directories.get(&inode).cloned())
+        }),
+    };
+    let Some(above) = above else { return remove() };
     // SAFETY: as above.
     let name = above.join(path_of(unsafe { text(path) }));
     let whole = std::ffi::CString::new(name.as_os_str().as_bytes()).expect("a path has no NUL");

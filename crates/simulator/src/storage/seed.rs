@@ -16,7 +16,7 @@ use crate::storage::phase::{BROKEN, FAILED, Phase};
 /// How many cuts are made in each life, by its depth.
 const CUTS: [usize; 4] = [5, 2, 1, 0];
 /// A life that takes longer hangs.
-const LIFE_SECONDS: &str = "60";
+const LIFE_SECONDS: &str = "300";
 
 /// What a seed came to, for the one who counts.
 #[derive(Debug, Default, Clone, Copy)]
