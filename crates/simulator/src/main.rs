@@ -1,6 +1,7 @@
 //! The simulator: runs the log and the broker on time, scheduling and disks that follow from a seed, and checks the five promises.
 #![expect(clippy::print_stdout, reason = "it is a program for a terminal")]
 
+mod mutants;
 mod numbers;
 mod runner;
 mod storage;
@@ -20,6 +21,8 @@ struct Arguments {
 enum Task {
     /// Runs seeds; a failing one says how it is run again.
     Simulate(runner::Seeds),
+    /// Plants bugs, one at a time, and shows that some seed sees each.
+    Mutants(mutants::Mutants),
     /// Prints the journal of a life.
     Journal {
         /// The file.
@@ -36,6 +39,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Simulate(seeds) => runner::run(&seeds),
+        Task::Mutants(mutants) => mutants::run(&mutants),
         Task::Journal { file } => storage::print(&file),
         Task::Phase { file } => storage::phase(&file),
     }

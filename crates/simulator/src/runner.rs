@@ -25,6 +25,9 @@ pub(crate) struct Seeds {
     /// How many at a time; all cores by default.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Keep nothing of a seed that fails.
+    #[arg(long)]
+    discard: bool,
     /// Go on after a seed that fails.
     #[arg(long)]
     keep_going: bool,
@@ -44,7 +47,7 @@ pub(crate) fn run(seeds: &Seeds) -> anyhow::Result<()> {
             if seed >= from + count {
                 return;
             }
-            let result = one(seed);
+            let result = one(seed, seeds.discard);
             let mut sum = sum.lock().expect("nobody panics with this lock");
             match result {
                 Ok(counts) => sum.0.add(counts),
@@ -76,10 +79,10 @@ pub(crate) fn run(seeds: &Seeds) -> anyhow::Result<()> {
 }
 
 /// One seed. What it leaves is kept only if it fails.
-fn one(seed: u64) -> anyhow::Result<Counts> {
+fn one(seed: u64, discard: bool) -> anyhow::Result<Counts> {
     let folder = tempfile::Builder::new().prefix(&format!("simulator-{seed}-")).tempdir_in(memory())?;
     let result = seed::run(seed, folder.path());
-    if result.is_err() {
+    if result.is_err() && !discard {
         let kept = folder.keep();
         println!("the disk, the ledger and the journal of its last life are in {}", kept.display());
     }

@@ -15,3 +15,20 @@ fn simulate(arguments: &[&str]) {
 fn a_few_seeds_keep_the_promises() {
     simulate(&["simulate", "--seeds", "24"]);
 }
+
+#[test]
+fn every_planted_bug_still_fits_the_code() {
+    let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let patches: Vec<_> =
+        std::fs::read_dir(own.join("mutations")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(patches.len() >= 7, "{patches:?}");
+    for patch in patches {
+        let checked = Command::new("git")
+            .args(["apply", "--check"])
+            .arg(&patch)
+            .current_dir(own.join("../.."))
+            .output();
+        let checked = checked.unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    }
+}

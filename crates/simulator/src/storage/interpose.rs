@@ -603,9 +603,10 @@ extern "C" fn unlinkat(directory: c_int, path: *const c_char, flags: c_int) -> c
     let remove = || unsafe { libc::syscall(libc::SYS_unlinkat, directory, path, flags) as c_int };
     let above = match directory {
         libc::AT_FDCWD => Some(PathBuf::new()),
-        directory => armed().then(|| inode(directory)).flatten().and_then(|inode| {
-            lock().as_ref().and_then(|recorder| recorder.directories.get(&inode).cloned())
-        }),
+        directory => armed()
+            .then(|| inode(directory))
+            .flatten()
+            .and_then(|inode| lock().as_ref().and_then(|recorder| recorder.directories.get(&inode).cloned())),
     };
     let Some(above) = above else { return remove() };
     // SAFETY: as above.
