@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use event_log::limits::{COMMIT_BYTES_MAX, COMMIT_REQUESTS_MAX};
 use event_log::{Cursor, EventLog, Filter, LogReader, PageLimit, ReadError};
 use futures_executor::block_on;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use crate::hub::Hub;
@@ -25,17 +26,24 @@ pub(crate) struct Feeder {
 impl Feeder {
     /// Routes everything after the present head, until the log closes.
     pub(crate) fn start(log: Arc<dyn EventLog>, hub: Arc<Hub>) -> std::io::Result<Self> {
+        let (feeder, work) = Self::without_thread(log, hub);
+        let thread = std::thread::Builder::new().name("feeder".into()).spawn(move || block_on(work))?;
+        *feeder.thread.lock() = Some(thread);
+        Ok(feeder)
+    }
+
+    /// The same, done by whoever polls the work.
+    pub(crate) fn without_thread(log: Arc<dyn EventLog>, hub: Arc<Hub>) -> (Self, BoxFuture<'static, ()>) {
         let from = Cursor { removals: log.removals(), position: log.tail().head() };
         let fed = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&fed);
-        let feed = move || {
-            if let Err(error) = block_on(feed(&*log, &hub, from, &counter)) {
+        let work = async move {
+            if let Err(error) = feed(&*log, &hub, from, &counter).await {
                 tracing::error!(%error, "recent events cannot be read; ending all streams");
             }
             hub.end();
         };
-        let thread = std::thread::Builder::new().name("feeder".into()).spawn(feed)?;
-        Ok(Feeder { thread: Mutex::new(Some(thread)), fed })
+        (Feeder { thread: Mutex::new(None), fed }, Box::pin(work))
     }
 
     /// How many events were routed.

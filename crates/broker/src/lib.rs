@@ -76,25 +76,63 @@ struct Inner {
     retention: Retention,
 }
 
+/// What a broker that was started without threads has to be given turns for.
+pub struct Turns {
+    feed: BoxFuture<'static, ()>,
+    retain: retention::Actor,
+}
+
+impl Turns {
+    /// Takes the work of the feeder, to be polled apart.
+    pub fn take_feed(&mut self) -> BoxFuture<'static, ()> {
+        std::mem::replace(&mut self.feed, Box::pin(std::future::pending()))
+    }
+
+    /// Carries the policies out once.
+    pub async fn retain(&mut self) {
+        self.retain.turn().await;
+    }
+}
+
 impl Broker {
     /// Begins to serve a log that is open: reads the policies that it holds, and starts one thread that feeds recent
     /// events to the subscriptions and one that carries policies out.
     pub fn start(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, options: Options) -> std::io::Result<Self> {
-        let policies = Arc::new(PolicyTopic::new(Arc::clone(&log)));
-        block_on(policies.current()).map_err(std::io::Error::other)?;
-        let hub = Arc::new(Hub::new(log.tail().head(), log.removals()));
+        let (hub, tools) = Self::prepare(&log, &clock, options)?;
         let feeder = Feeder::start(Arc::clone(&log), Arc::clone(&hub))?;
-        let remover = Remover::new(Arc::clone(&log), Arc::clone(&hub));
-        let retention = Retention::start(Tools {
-            log: Arc::clone(&log),
-            remover: remover.clone(),
-            policies: Arc::clone(&policies),
-            clock: Arc::clone(&clock),
-            options,
-        })?;
+        let (policies, remover) = (Arc::clone(&tools.policies), tools.remover.clone());
+        let retention = Retention::start(tools)?;
         let epochs = log.bounds().epochs;
         let inner = Inner { log, epochs, clock, options, hub, feeder, policies, remover, retention };
         Ok(Broker { inner: Arc::new(inner) })
+    }
+
+    /// The same without threads: whoever asked for it gives the turns, in an order of its own, as a simulation does.
+    pub fn start_in_turns(
+        log: Arc<dyn EventLog>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+    ) -> std::io::Result<(Self, Turns)> {
+        let (hub, tools) = Self::prepare(&log, &clock, options)?;
+        let (feeder, feed) = Feeder::without_thread(Arc::clone(&log), Arc::clone(&hub));
+        let (policies, remover) = (Arc::clone(&tools.policies), tools.remover.clone());
+        let (retention, retain) = Retention::without_thread(tools);
+        let epochs = log.bounds().epochs;
+        let inner = Inner { log, epochs, clock, options, hub, feeder, policies, remover, retention };
+        Ok((Broker { inner: Arc::new(inner) }, Turns { feed, retain }))
+    }
+
+    fn prepare(
+        log: &Arc<dyn EventLog>,
+        clock: &Arc<dyn Clock>,
+        options: Options,
+    ) -> std::io::Result<(Arc<Hub>, Tools)> {
+        let policies = Arc::new(PolicyTopic::new(Arc::clone(log)));
+        block_on(policies.current()).map_err(std::io::Error::other)?;
+        let hub = Arc::new(Hub::new(log.tail().head(), log.removals()));
+        let remover = Remover::new(Arc::clone(log), Arc::clone(&hub));
+        let tools = Tools { log: Arc::clone(log), remover, policies, clock: Arc::clone(clock), options };
+        Ok((hub, tools))
     }
 
     /// The log.

@@ -46,16 +46,23 @@ pub(crate) struct Tools {
 
 impl Retention {
     pub(crate) fn start(tools: Tools) -> std::io::Result<Self> {
+        let (retention, mut actor) = Self::without_thread(tools);
+        let thread = std::thread::Builder::new().name("retention".into()).spawn(move || actor.run())?;
+        *retention.thread.lock() = Some(thread);
+        Ok(retention)
+    }
+
+    /// The same, with an actor that works when it is given a turn.
+    pub(crate) fn without_thread(tools: Tools) -> (Self, Actor) {
         let (alarm, stats) = (Arc::<Alarm>::default(), Arc::<RetentionStats>::default());
-        let mut actor = Actor {
+        let actor = Actor {
             tools,
             alarm: Arc::clone(&alarm),
             stats: Arc::clone(&stats),
             compacted: HashMap::new(),
             turns: 0,
         };
-        let thread = std::thread::Builder::new().name("retention".into()).spawn(move || actor.run())?;
-        Ok(Retention { alarm, stats, thread: Mutex::new(Some(thread)) })
+        (Retention { alarm, stats, thread: Mutex::new(None) }, actor)
     }
 
     pub(crate) fn stats(&self) -> &RetentionStats {
@@ -84,7 +91,7 @@ impl Drop for Retention {
     }
 }
 
-struct Actor {
+pub(crate) struct Actor {
     tools: Tools,
     alarm: Arc<Alarm>,
     stats: Arc<RetentionStats>,
@@ -136,6 +143,13 @@ impl Actor {
             if self.alarm.wait(interval) {
                 return;
             }
+        }
+    }
+
+    /// One pass, by one who gives the turns.
+    pub(crate) async fn turn(&mut self) {
+        if let Err(Cut::Failed(error)) = self.pass().await {
+            self.failed(&error);
         }
     }
 

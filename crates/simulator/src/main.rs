@@ -4,6 +4,7 @@
 mod mutants;
 mod numbers;
 mod runner;
+mod serving;
 mod storage;
 
 use std::path::PathBuf;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::Args;
 
+use crate::serving;
 use crate::storage::seed::{self, Counts};
 
 /// Which seeds are run.
@@ -81,6 +82,7 @@ pub(crate) fn run(seeds: &Seeds) -> anyhow::Result<()> {
 /// One seed. What it leaves is kept only if it fails.
 fn one(seed: u64, discard: bool) -> anyhow::Result<Counts> {
     let folder = tempfile::Builder::new().prefix(&format!("simulator-{seed}-")).tempdir_in(memory())?;
+    serving::run(seed).map_err(|why| anyhow::anyhow!("above the log: {why}"))?;
     let result = seed::run(seed, folder.path());
     if result.is_err() && !discard {
         let kept = folder.keep();
