@@ -46,7 +46,7 @@ pub(crate) struct Tools {
 
 impl Retention {
     pub(crate) fn start(tools: Tools) -> std::io::Result<Self> {
-        let (retention, mut actor) = Self::without_thread(tools);
+        let (retention, mut actor) = Self::make(tools, Pace::Measured);
         let thread = std::thread::Builder::new().name("retention".into()).spawn(move || actor.run())?;
         *retention.thread.lock() = Some(thread);
         Ok(retention)
@@ -54,9 +54,14 @@ impl Retention {
 
     /// The same, with an actor that works when it is given a turn.
     pub(crate) fn without_thread(tools: Tools) -> (Self, Actor) {
+        Self::make(tools, Pace::Given)
+    }
+
+    fn make(tools: Tools, pace: Pace) -> (Self, Actor) {
         let (alarm, stats) = (Arc::<Alarm>::default(), Arc::<RetentionStats>::default());
         let actor = Actor {
             tools,
+            pace,
             alarm: Arc::clone(&alarm),
             stats: Arc::clone(&stats),
             compacted: HashMap::new(),
@@ -91,8 +96,18 @@ impl Drop for Retention {
     }
 }
 
+/// Who decides when the actor works.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// The actor, by the time that its work takes.
+    Measured,
+    /// Who gives it turns: it does the same however long they take.
+    Given,
+}
+
 pub(crate) struct Actor {
     tools: Tools,
+    pace: Pace,
     alarm: Arc<Alarm>,
     stats: Arc<RetentionStats>,
     /// The topics that were compacted: up to which event, and when.
@@ -247,7 +262,8 @@ impl Actor {
                     return Err(Cut::Interrupted);
                 }
                 // Compaction can take long, and trims are due again meanwhile.
-                if kind == Kind::Superseded && Instant::now() > pass.compaction_ends {
+                let is_measured = self.pace == Pace::Measured;
+                if is_measured && kind == Kind::Superseded && Instant::now() > pass.compaction_ends {
                     return Err(Cut::Interrupted);
                 }
                 more = match self.step(kind, some.clone()).await {
@@ -268,7 +284,7 @@ impl Actor {
         let begun = Instant::now();
         let removed = self.tools.remover.step(removals).await?;
         self.stats.step_taken(kind, &removed, begun.elapsed());
-        if removed.events > 0 {
+        if removed.events > 0 && self.pace == Pace::Measured {
             self.alarm.rest(begun.elapsed());
         }
         Ok(removed)

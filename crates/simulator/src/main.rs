@@ -29,6 +29,11 @@ enum Task {
         /// The file.
         file: PathBuf,
     },
+    /// Prints what happens above the log in a seed, step by step.
+    Trace {
+        /// The seed.
+        seed: u64,
+    },
     /// One life of the engine, started by the simulator itself.
     #[command(hide = true)]
     Phase {
@@ -42,6 +47,7 @@ fn main() -> anyhow::Result<()> {
         Task::Simulate(seeds) => runner::run(&seeds),
         Task::Mutants(mutants) => mutants::run(&mutants),
         Task::Journal { file } => storage::print(&file),
+        Task::Trace { seed } => serving::print(seed),
         Task::Phase { file } => storage::phase(&file),
     }
 }

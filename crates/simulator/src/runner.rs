@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::serving;
 use crate::storage::seed::{self, Counts};
@@ -23,6 +23,9 @@ pub(crate) struct Seeds {
     /// This one alone.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
+    /// This part alone; both by default.
+    #[arg(long)]
+    only: Option<Part>,
     /// How many at a time; all cores by default.
     #[arg(long)]
     jobs: Option<usize>,
@@ -34,6 +37,23 @@ pub(crate) struct Seeds {
     keep_going: bool,
 }
 
+/// What is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The log on its disks.
+    Storage,
+    /// The broker above the log.
+    Serving,
+}
+
+/// What seeds came to.
+#[derive(Default)]
+struct Sum {
+    storage: Counts,
+    serving: serving::Counts,
+    failed: Vec<u64>,
+}
+
 /// Runs them, and fails if any did.
 pub(crate) fn run(seeds: &Seeds) -> anyhow::Result<()> {
     let (from, count) = seeds.seed.map_or((seeds.from, seeds.seeds), |seed| (seed, 1));
@@ -41,22 +61,25 @@ pub(crate) fn run(seeds: &Seeds) -> anyhow::Result<()> {
     let jobs = seeds.jobs.unwrap_or(cores);
     let began = Instant::now();
     let (next, stop) = (AtomicU64::new(from), AtomicBool::new(false));
-    let sum = Mutex::new((Counts::default(), Vec::new()));
+    let sum = Mutex::new(Sum::default());
     let work = || {
         while !stop.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= from + count {
                 return;
             }
-            let result = one(seed, seeds.discard);
+            let result = one(seed, seeds);
             let mut sum = sum.lock().expect("nobody panics with this lock");
             match result {
-                Ok(counts) => sum.0.add(counts),
+                Ok((storage, serving)) => {
+                    sum.storage.add(storage);
+                    sum.serving.add(serving);
+                }
                 Err(error) => {
                     println!(
                         "seed {seed} failed: {error:#}\nrun it again: cargo xtask simulate --seed {seed}\n"
                     );
-                    sum.1.push(seed);
+                    sum.failed.push(seed);
                     stop.store(!seeds.keep_going, Ordering::Relaxed);
                 }
             }
@@ -67,12 +90,12 @@ pub(crate) fn run(seeds: &Seeds) -> anyhow::Result<()> {
             scope.spawn(work);
         }
     });
-    let (counts, failed) = sum.into_inner().expect("nobody panics with this lock");
-    let Counts { lives, cuts, faults } = counts;
-    println!(
-        "storage: {lives} lives, {cuts} cuts, {faults} lives with faults, {:.1} s",
-        began.elapsed().as_secs_f64()
-    );
+    let Sum { storage, serving, failed } = sum.into_inner().expect("nobody panics with this lock");
+    let Counts { lives, cuts, faults } = storage;
+    println!("storage: {lives} lives, {cuts} cuts, {faults} lives with faults");
+    let serving::Counts { events, received, gaps, superseded } = serving;
+    println!("serving: {events} events, {superseded} superseded, {received} received, {gaps} gaps");
+    println!("{:.1} s", began.elapsed().as_secs_f64());
     match failed.is_empty() {
         true => Ok(()),
         false => bail!("{} of {count} seeds failed: {failed:?}", failed.len()),
@@ -80,9 +103,19 @@ pub(crate) fn run(seeds: &Seeds) -> anyhow::Result<()> {
 }
 
 /// One seed. What it leaves is kept only if it fails.
-fn one(seed: u64, discard: bool) -> anyhow::Result<Counts> {
+fn one(seed: u64, seeds: &Seeds) -> anyhow::Result<(Counts, serving::Counts)> {
+    let (mut storage, mut serving) = (Counts::default(), serving::Counts::default());
+    if seeds.only != Some(Part::Storage) {
+        serving = serving::run(seed).map_err(|why| anyhow::anyhow!("above the log: {why}"))?.counts;
+    }
+    if seeds.only != Some(Part::Serving) {
+        storage = on_disks(seed, seeds.discard)?;
+    }
+    Ok((storage, serving))
+}
+
+fn on_disks(seed: u64, discard: bool) -> anyhow::Result<Counts> {
     let folder = tempfile::Builder::new().prefix(&format!("simulator-{seed}-")).tempdir_in(memory())?;
-    serving::run(seed).map_err(|why| anyhow::anyhow!("above the log: {why}"))?;
     let result = seed::run(seed, folder.path());
     if result.is_err() && !discard {
         let kept = folder.keep();
