@@ -301,7 +301,8 @@ impl World {
 
 /// One connection of a reader.
 async fn follow(broker: Broker, log: LateLog, reader: Shared<Reader>, start: Start, is_first: bool) {
-    let (number, wanted) = (lock(&reader).number, Arc::clone(&lock(&reader).filter));
+    let number = lock(&reader).number;
+    let wanted = Arc::clone(&lock(&reader).filter);
     let opened = broker.open(&wanted, &start, OnGap::Earliest).await.expect("the log is open");
     let mut subscription = broker.subscribe(wanted, &opened, Arc::new(Verbatim));
     // What a client is told comes in pieces, and between two of them the connection may be cut.
