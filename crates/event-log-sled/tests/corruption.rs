@@ -8,7 +8,7 @@
 //!
 //! Every run takes other places, spread over all files, within seconds. With `CORRUPTION=exhaustive` every byte of every file of
 //! events, of the witness and of sled's small files is flipped and is a place to cut at, and a place in every 64 bytes of its
-//! large one; that takes an hour or more. `CORRUPTION_SEED` repeats a run.
+//! large one; that should take an hour or more, and has not been run to its end. `CORRUPTION_SEED` repeats a run.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests stop where they cannot go on, as tests do")]
 
