@@ -203,7 +203,7 @@ impl<S: Sink> Filling<S> {
     /// About how many bytes of chunks fill it, if all in them is wanted.
     fn bytes_wanted(&self) -> usize {
         let events = self.limit.bytes.saturating_sub(self.bytes);
-        (events + events / 4).clamp(READ_BYTES_MIN, READ_BYTES_MAX)
+        (events + events * 3 / 8).clamp(READ_BYTES_MIN, READ_BYTES_MAX)
     }
 
     fn page(mut self, next: Position, head: Position) -> PageOfKept<S> {

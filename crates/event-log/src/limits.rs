@@ -74,7 +74,7 @@ pub const REPLAY_PAGE_EVENTS_MAX: usize = 1_024;
 /// Bytes of events that a stream takes from the log at a time while it replays (one event may be larger). A page costs a
 /// turn, a write and, from the disk, a hop to a thread that may block, so larger ones are cheaper; as frames it is what a slow
 /// reader holds.
-pub const REPLAY_PAGE_BYTES_MAX: usize = 128 * KIB;
+pub const REPLAY_PAGE_BYTES_MAX: usize = 160 * KIB;
 /// Bytes of log that one read may walk past without a match before it answers with an empty page.
 pub const PAGE_SCAN_BYTES_MAX: usize = 4 * MIB;
 /// Bytes of log that one read along the index may read before it answers: each part of them lies elsewhere on the disk, and

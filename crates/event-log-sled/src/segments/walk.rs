@@ -136,7 +136,7 @@ impl FileWalk {
     /// Lets go of a buffer that was read into.
     fn give_back(&self, buffer: Bytes) {
         if !self.reading.may_wait && buffer.is_unique() {
-            SPARE.set(buffer.into());
+            keep_larger(buffer.into());
         }
     }
 
@@ -166,6 +166,12 @@ impl Drop for FileWalk {
 thread_local! {
     /// Memory that [`read_in_memory`] read into before, so that it need not be cleared each time.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A page may end with a small read, after which the next one wants a large one again.
+fn keep_larger(buffer: Vec<u8>) {
+    let spare = SPARE.take();
+    SPARE.set(if buffer.capacity() > spare.capacity() { buffer } else { spare });
 }
 
 /// Reads so many bytes of a file into memory that nobody has to clear before.
