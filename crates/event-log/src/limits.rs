@@ -65,6 +65,23 @@ pub const WAIT_SECONDS_MAX: u64 = 60;
 /// libraries give up without a word of why.
 pub const QUERY_BYTES_MAX: usize = 60 * KIB;
 
+/// Longest token, in bytes. A longer one is refused before anything in it is read.
+pub const TOKEN_BYTES_MAX: usize = 8 * KIB;
+/// Longest `sub` or `jti` of a token, in bytes: they are kept in keys of events, which have a word before them.
+pub const TOKEN_NAME_BYTES_MAX: usize = 256;
+/// The last second that a token may name: that of the year 9999, behind which times have no form to be shown in.
+pub const TOKEN_SECONDS_MAX: u64 = 253_402_300_799;
+/// Shortest secret of HS256, in bytes: as long as its hash (RFC 7518, 3.2).
+pub const SECRET_BYTES_MIN: usize = 32;
+/// Shortest RSA key, in bits (RFC 7518, 3.3).
+pub const RSA_BITS_MIN: usize = 2_048;
+/// Keys that tokens are verified with: a token that names none may be tried with each.
+pub const KEYS_MAX: usize = 64;
+/// Largest file of keys, and largest set that an address answers with.
+pub const KEYS_BYTES_MAX: usize = 256 * KIB;
+/// Default of `auth_clock_skew`, in seconds: how far the clock of who issues tokens may be off.
+pub const CLOCK_SKEW_SECONDS_DEFAULT: u64 = 30;
+
 /// Events that a reader takes at a time.
 pub const PAGE_EVENTS_MAX: usize = 512;
 /// Bytes of events that a reader takes at a time (one event may be larger).

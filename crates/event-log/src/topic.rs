@@ -84,6 +84,26 @@ impl Pattern {
         }
         segments.next().is_none()
     }
+
+    /// Whether this pattern matches every topic that another one matches: who may read what this one names may then ask
+    /// for the other.
+    pub fn covers(&self, other: &Pattern) -> bool {
+        if other.0.starts_with('$') && is_wildcard(first_segment(&self.0)) {
+            return false;
+        }
+        let mut segments = other.0.split('.');
+        for part in self.0.split('.') {
+            match (part, segments.next()) {
+                ("**", Some(_)) => return true,
+                // More than one segment may stand where one may.
+                (_, Some("**")) => return false,
+                ("*", Some(_)) => {}
+                (literal, Some(segment)) if literal == segment => {}
+                _ => return false,
+            }
+        }
+        segments.next().is_none()
+    }
 }
 
 impl From<Topic> for Pattern {
@@ -133,6 +153,8 @@ fn check(text: &str, what: &str) -> Result<(), Invalid> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn topic(text: &str) -> Topic {
@@ -188,5 +210,89 @@ mod tests {
         assert!(Pattern::parse("a.**.b").is_err());
         assert_eq!(Pattern::parse("a.b").unwrap().as_topic(), Some(topic("a.b")));
         assert_eq!(Pattern::parse("a.*").unwrap().as_topic(), None);
+    }
+
+    #[test]
+    fn a_pattern_covers_what_it_matches_all_of() {
+        let cases = [
+            ("a.b", "a.b", true),
+            ("a.b", "a.*", false),
+            ("a.b", "**", false),
+            ("a.*", "a.b", true),
+            ("a.*", "a.*", true),
+            ("a.*", "a.**", false),
+            ("a.*", "*.b", false),
+            ("a.**", "a.*.c", true),
+            ("a.**", "a.**", true),
+            ("a.**", "a", false),
+            ("*.*", "*.**", false),
+            ("*.**", "a.b.c", true),
+            ("**", "*", true),
+            ("**", "**", true),
+            ("*", "**", false),
+            ("**", "$broker.policies", false),
+            ("**", "$broker.**", false),
+            ("*.**", "$broker.**", false),
+            ("$broker.**", "$broker.**", true),
+            ("$broker.*", "**", false),
+            ("a.*", "a.$x", true),
+            ("a*", "ab", false),
+        ];
+        for (pattern, other, expected) in cases {
+            let covers = Pattern::parse(pattern).unwrap().covers(&Pattern::parse(other).unwrap());
+            assert_eq!(covers, expected, "{pattern} {other}");
+        }
+    }
+
+    fn segment() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec!["a", "b", "$c", "a*", "***"])
+    }
+
+    fn any_topic() -> impl Strategy<Value = Topic> {
+        prop::collection::vec(segment(), 1..5).prop_map(|parts| topic(&parts.join(".")))
+    }
+
+    fn any_pattern() -> impl Strategy<Value = Pattern> {
+        let part = prop_oneof![segment(), Just("*")];
+        (prop::collection::vec(part, 1..5), any::<bool>()).prop_map(|(mut parts, rest)| {
+            if rest {
+                *parts.last_mut().unwrap() = "**";
+            }
+            Pattern::parse(parts.join(".")).unwrap()
+        })
+    }
+
+    /// Topics that a pattern matches and that have as little as they can in common with any other.
+    fn strangers(pattern: &Pattern) -> [Topic; 2] {
+        let with = |rest: &str| {
+            let parts = pattern.0.split('.').map(|part| match part {
+                "*" => "stranger",
+                "**" => rest,
+                literal => literal,
+            });
+            topic(&parts.collect::<Vec<_>>().join("."))
+        };
+        [with("stranger"), with("stranger.stranger")]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_covered_is_matched_and_what_is_not_has_a_topic_that_shows_it(
+            pattern in any_pattern(),
+            other in any_pattern(),
+            topics in prop::collection::vec(any_topic(), 1..20),
+        ) {
+            let strangers = strangers(&other);
+            prop_assert!(strangers.iter().all(|topic| other.matches(topic)));
+            match pattern.covers(&other) {
+                true => for topic in topics.iter().chain(&strangers).filter(|topic| other.matches(topic)) {
+                    prop_assert!(pattern.matches(topic), "{pattern} {other} {topic}");
+                },
+                false => prop_assert!(
+                    strangers.iter().any(|topic| !pattern.matches(topic)),
+                    "{pattern} {other}"
+                ),
+            }
+        }
     }
 }
