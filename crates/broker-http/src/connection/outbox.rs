@@ -60,7 +60,7 @@ impl Outbox {
         })
     }
 
-    /// Ready when nothing is left.
+    /// Ready when nothing is left, here or below: a socket with TLS takes more than it sends at once.
     pub(super) fn poll_clear<T: Io>(
         &mut self,
         socket: &mut T,
@@ -73,6 +73,69 @@ impl Outbox {
             }
         }
         (self.rest, self.sent) = (Vec::new(), 0);
-        Poll::Ready(Ok(()))
+        Pin::new(socket).poll_flush(context).map_err(|_| Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::task::Waker;
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::*;
+
+    /// Takes everything, and sends it when it is flushed for the second time.
+    #[derive(Default)]
+    struct Holding {
+        held: Vec<u8>,
+        sent: Vec<u8>,
+        flushes: usize,
+    }
+
+    impl AsyncRead for Holding {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.held.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if self.flushes < 2 {
+                return Poll::Pending;
+            }
+            self.sent = std::mem::take(&mut self.held);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// The end of a burst must not wait in a socket with TLS for the next event.
+    #[test]
+    fn nothing_is_out_before_the_socket_has_sent_what_it_took() {
+        let (mut outbox, mut socket) = (Outbox::default(), Holding::default());
+        let context = &mut Context::from_waker(Waker::noop());
+        let write = |buffer: &mut Vec<u8>| {
+            buffer.extend_from_slice(b"to the end");
+            0
+        };
+        outbox.offer(&mut socket, context, write).unwrap();
+        assert!(outbox.poll_clear(&mut socket, context).is_pending());
+        assert!(matches!(outbox.poll_clear(&mut socket, context), Poll::Ready(Ok(()))));
+        assert_eq!(socket.sent, b"to the end");
     }
 }
