@@ -82,6 +82,8 @@ mod soak_ledger;
 mod starts;
 /// The command `subscribe`: what it prints, and its cursor file over kill -9.
 mod subscriber;
+/// TLS and HTTP/2: the same broker, said privately.
+mod tls;
 /// What `barrier` reads: traces of strace, and the proof that a bad one is found out.
 mod trace;
 /// The gap `trimmed`: who is told that history is gone, and where the reading goes on.

@@ -6,13 +6,14 @@ import { chromium } from "playwright-core";
 
 const EXECUTABLES = ["/usr/bin/chromium", "/usr/bin/chromium-browser"];
 
-export async function withPage(work) {
+export async function withPage(work, options = {}) {
   const executablePath = EXECUTABLES.find((path) => existsSync(path));
   if (!executablePath) throw new Error("no Chromium in /usr/bin: tests/run installs it");
   const profile = mkdtempSync(join(tmpdir(), "perennial-chromium-"));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath,
     headless: true,
+    ...options,
     args: [
       "--headless",
       "--no-sandbox",

@@ -274,8 +274,10 @@ fn spawn(
         }
     });
     let line = lines.recv_timeout(PATIENCE).ok();
-    let bound =
-        line.as_deref().and_then(|line| line.strip_prefix("perennial listening on http://127.0.0.1:"));
+    let address = line.as_deref().and_then(|line| line.strip_prefix("perennial listening on "));
+    let bound = address.and_then(|address| {
+        address.strip_prefix("http://127.0.0.1:").or_else(|| address.strip_prefix("https://127.0.0.1:"))
+    });
     let port = bound.and_then(|port| port.parse().ok());
     (child, port.ok_or(line))
 }

@@ -12,8 +12,9 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
-use actix_http::HttpService;
+use actix_http::{HttpService, Protocol};
 use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_factory, fn_service, map_config,
 };
@@ -25,10 +26,45 @@ use tokio::net::TcpStream;
 pub(crate) use socket::{Departure, Handover, Leaving};
 
 use crate::pulse::Pulse;
+use crate::secure::Secure;
 use crate::server::{self, app};
 use crate::state::State;
+use crate::tls::{self, Tls};
 use deliver::deliver;
 use socket::{Io, Lent, lend};
+
+/// What a client of HTTP/2 sends first (RFC 9113, 3.4).
+const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2";
+/// What a connection of HTTP/2 that carries others' requests may take to end once the server stops.
+const HTTP_2_FAREWELL: Duration = Duration::from_secs(2);
+
+/// What serves the connections of one worker, over TLS.
+pub(crate) fn service_over_tls(
+    state: web::Data<State>,
+    tls: Tls,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> {
+    fn_factory(move || {
+        let (state, tls) = (state.clone(), tls.clone());
+        async move {
+            let worker = Rc::new(worker(state, tls.is_lasting().then_some(Secure)).await?);
+            Ok(fn_service(move |socket: TcpStream| {
+                let (worker, tls) = (Rc::clone(&worker), tls.clone());
+                async move {
+                    let remote = socket.peer_addr().ok();
+                    if socket.set_nodelay(true).is_ok()
+                        && let Some(stream) = tls.accept(socket).await
+                    {
+                        match tls::is_http_2(&stream) {
+                            true => worker.serve_all(stream, Bytes::new(), remote, Protocol::Http2).await,
+                            false => worker.serve(stream, remote).await,
+                        }
+                    }
+                    Ok(())
+                }
+            }))
+        }
+    })
+}
 
 /// What serves the connections of one worker.
 pub(crate) fn service(
@@ -37,7 +73,7 @@ pub(crate) fn service(
     fn_factory(move || {
         let state = state.clone();
         async move {
-            let worker = Rc::new(worker(state).await?);
+            let worker = Rc::new(worker(state, None).await?);
             Ok(fn_service(move |socket: TcpStream| {
                 let worker = Rc::clone(&worker);
                 async move {
@@ -56,7 +92,8 @@ pub(crate) fn service(
 /// A worker of this thread.
 pub(crate) async fn worker<T: Io>(
     state: web::Data<State>,
-) -> Result<Worker<impl Service<(Lent<T>, Option<SocketAddr>), Response = ()>>, ()> {
+    secure: Option<Secure>,
+) -> Result<Worker<impl Service<(Lent<T>, Protocol, Option<SocketAddr>), Response = ()>>, ()> {
     let shutdown = state.shutdown.clone();
     let pulse = Pulse::start(shutdown.clone());
     let app =
@@ -69,12 +106,15 @@ pub(crate) async fn worker<T: Io>(
         .keep_alive(server::KEEP_ALIVE)
         .client_request_timeout(server::HEAD_TIMEOUT)
         .client_disconnect_timeout(server::DISCONNECT_TIMEOUT)
-        .on_connect_ext(|lent: &Lent<T>, data| {
+        .on_connect_ext(move |lent: &Lent<T>, data| {
             data.insert(lent.handover());
+            if let Some(secure) = secure {
+                data.insert(secure);
+            }
         })
-        .h1(map_config(app, |()| AppConfig::default()));
+        .finish(map_config(app, |()| AppConfig::default()));
     let requests = requests.new_service(()).await?;
-    Ok(Worker { state, pulse, requests })
+    Ok(Worker { state, pulse, requests, secure })
 }
 
 /// What all connections of a worker share.
@@ -82,26 +122,47 @@ pub(crate) struct Worker<S> {
     state: web::Data<State>,
     pulse: Rc<Pulse>,
     requests: S,
+    /// What is said over it is private, and will be.
+    secure: Option<Secure>,
 }
 
 impl<S> Worker<S> {
     /// Serves a connection to its end.
     pub(crate) async fn serve<T: Io>(&self, socket: T, remote: Option<SocketAddr>)
     where
-        S: Service<(Lent<T>, Option<SocketAddr>), Response = ()>,
+        S: Service<(Lent<T>, Protocol, Option<SocketAddr>), Response = ()>,
     {
-        if let Some((socket, early)) = fast_path::publish(socket, &self.state, &self.pulse).await {
-            self.serve_all(socket, early, remote).await;
+        if let Some((socket, early)) = fast_path::publish(socket, &self.state, &self.pulse, self.secure).await
+        {
+            let protocol = match self.state.options.h2c && early.starts_with(HTTP_2_PREFACE) {
+                true => Protocol::Http2,
+                false => Protocol::Http1,
+            };
+            self.serve_all(socket, early, remote, protocol).await;
         }
     }
 
     /// Serves requests of all kinds. `early` is what was read already.
-    pub(crate) async fn serve_all<T: Io>(&self, socket: T, early: Bytes, remote: Option<SocketAddr>)
-    where
-        S: Service<(Lent<T>, Option<SocketAddr>), Response = ()>,
+    pub(crate) async fn serve_all<T: Io>(
+        &self,
+        socket: T,
+        early: Bytes,
+        remote: Option<SocketAddr>,
+        protocol: Protocol,
+    ) where
+        S: Service<(Lent<T>, Protocol, Option<SocketAddr>), Response = ()>,
     {
         let (lent, owner) = lend(socket, early);
-        let mut served = Box::pin(self.requests.call((lent, remote)));
+        let mut served = Box::pin(self.requests.call((lent, protocol, remote)));
+        if protocol == Protocol::Http2 {
+            // Its streams are requests among others. They end by themselves when the server stops, and the connection does not.
+            let stopped = async {
+                self.state.shutdown.cancelled().await;
+                tokio::time::sleep(HTTP_2_FAREWELL).await;
+            };
+            tokio::select! { _ = served => {}, () = stopped => {} }
+            return;
+        }
         let taken_back = poll_fn(|context| match served.as_mut().poll(context) {
             // Whatever broke a connection, its client knows of it, and nobody else is concerned.
             Poll::Ready(_) => Poll::Ready(None),

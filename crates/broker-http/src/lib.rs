@@ -18,6 +18,8 @@ mod access;
 mod endpoint;
 mod options;
 mod problem;
+mod secure;
+mod tls;
 
 mod body;
 mod json;
@@ -56,3 +58,4 @@ pub use export::Archives;
 pub use options::{Options, StaticPage, Writable};
 pub use server::serve;
 pub use sse::{Framer, Pieces};
+pub use tls::{Tls, TlsError};

@@ -8,6 +8,7 @@ use event_log::AppendError;
 use event_log::limits::{BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, DATA_BYTES_DEFAULT, STREAMS_DEFAULT};
 
 use crate::export::Archives;
+use crate::tls::Tls;
 
 /// Whether the log would take an append now; asked by `/readyz`.
 pub type Writable = Arc<dyn Fn() -> Result<(), AppendError> + Send + Sync>;
@@ -33,6 +34,10 @@ pub struct Options {
     pub streams_max: usize,
     /// Threads that serve connections.
     pub workers: usize,
+    /// With it everything is said over TLS; without it, in the clear.
+    pub tls: Option<Tls>,
+    /// HTTP/2 in the clear, from clients that know beforehand that they may (RFC 9113, 3.3): proxies, mostly.
+    pub h2c: bool,
     /// Pages that are served beside the API.
     pub pages: Vec<StaticPage>,
     /// Whether the log would take an append now.
@@ -52,6 +57,8 @@ impl Default for Options {
             batch_bytes_max: BATCH_BYTES_DEFAULT,
             allowed_origins: Vec::new(),
             streams_max: STREAMS_DEFAULT,
+            tls: None,
+            h2c: false,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             pages: Vec::new(),
             writable: Arc::new(|| Ok(())),
@@ -72,6 +79,8 @@ impl fmt::Debug for Options {
             .field("allowed_origins", &self.allowed_origins)
             .field("streams_max", &self.streams_max)
             .field("workers", &self.workers)
+            .field("tls", &self.tls.is_some())
+            .field("h2c", &self.h2c)
             .finish_non_exhaustive()
     }
 }

@@ -29,7 +29,7 @@ use crate::problem::{self, Problem};
 use crate::pulse::Pulse;
 use crate::state::State;
 use crate::{
-    batch, connection, connections, export, health, metrics, policies, publish, read, status, topics,
+    batch, connection, connections, export, health, metrics, policies, publish, read, secure, status, topics,
 };
 
 /// A browser comes back on the same connection within this time.
@@ -61,9 +61,13 @@ pub async fn serve(
         .disable_signals()
         .workers(workers)
         .max_concurrent_connections(connections_max)
-        .shutdown_timeout(SHUTDOWN_SECONDS)
-        .listen("http", listener, move || connection::service(state.clone()))?
-        .run();
+        .shutdown_timeout(SHUTDOWN_SECONDS);
+    let server = match state.options.tls.clone() {
+        Some(tls) => server
+            .listen("https", listener, move || connection::service_over_tls(state.clone(), tls.clone()))?,
+        None => server.listen("http", listener, move || connection::service(state.clone()))?,
+    };
+    let server = server.run();
     let handle = server.handle();
     tokio::pin!(server);
     tokio::select! {
@@ -100,6 +104,7 @@ pub(crate) fn app(
         .wrap(CatchPanic::default())
         .wrap(from_fn(uniform))
         .wrap(from_fn(access::guard))
+        .wrap(from_fn(secure::tell))
 }
 
 /// Publishing and reading. A path has one [`Endpoint`], so both are named here.

@@ -73,6 +73,9 @@ pub(crate) struct ServeArgs {
     /// Play recorded stock trades into stocks.* and show them on a page at /
     #[arg(long)]
     pub(crate) demo: bool,
+    /// Serve over TLS with a certificate made for this run, to try it out: browsers and programs will not trust it
+    #[arg(long)]
+    pub(crate) tls_self_signed: bool,
     /// The data directory is an older copy that was put back: begin a new epoch, so that no id is used twice
     #[arg(long)]
     pub(crate) restored: bool,

@@ -37,6 +37,9 @@ pub(crate) struct Config {
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) streams_max: usize,
     pub(crate) workers: usize,
+    pub(crate) tls_certificate: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) h2c: bool,
     pub(crate) cache_bytes: u64,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
@@ -46,7 +49,7 @@ pub(crate) struct Config {
 }
 
 /// A key, its default, and what it means.
-pub(crate) const KEYS: [(&str, &str, &str); 18] = [
+pub(crate) const KEYS: [(&str, &str, &str); 21] = [
     ("listen", "127.0.0.1:8080", "address and port; port 0 picks a free one"),
     ("data", "./perennial-data", "directory of the log, made if it is not there"),
     ("heartbeat", "15s", "a stream without a byte for so long gets a comment line"),
@@ -60,6 +63,9 @@ pub(crate) const KEYS: [(&str, &str, &str); 18] = [
     ("min_free_disk", "64MiB", "with less room on the disk, publishing answers 507"),
     ("allowed_origins", "", "web origins that may use the broker, with commas; loopback always may"),
     ("max_streams", "100000", "most event streams open at one time"),
+    ("tls_certificate", "", "PEM file of the certificate chain: everything is then said over TLS"),
+    ("tls_key", "", "PEM file of the certificate's private key"),
+    ("h2c", "false", "HTTP/2 in the clear, for proxies that begin with it"),
     ("workers", "0", "threads that serve connections; 0 is one for each processor"),
     ("cache", "64MiB", "memory for pages of the log"),
     ("log", "info,actix_server=warn", "log filter, as in info or warn,broker=debug"),
@@ -232,6 +238,9 @@ impl Settings {
             free_disk_bytes_min: self.read("min_free_disk", units::bytes)?,
             allowed_origins: self.read("allowed_origins", values::origins)?,
             streams_max: self.count("max_streams", 1, 10_000_000)?,
+            tls_certificate: self.read("tls_certificate", values::file)?,
+            tls_key: self.read("tls_key", values::file)?,
+            h2c: self.read("h2c", |text| values::word(text, &[("true", true), ("false", false)]))?,
             workers: self.count("workers", 0, 1_024)?,
             cache_bytes: self.size("cache", 1 << 20, 1 << 40)? as u64,
             log: self.read("log", |text| Ok(text.to_owned()))?,

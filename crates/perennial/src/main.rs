@@ -14,6 +14,7 @@ mod open_files;
 mod progress;
 mod serve;
 mod telemetry;
+mod tls;
 mod values;
 
 use std::io::Write;

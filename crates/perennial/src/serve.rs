@@ -3,7 +3,7 @@
 //! It stops by one token: the server ends its streams and drains, the demo stops, then the log is closed. A second signal
 //! ends the process at once, and so does a deadline, whatever hangs: what was acknowledged is durable already.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::ServeArgs;
 use crate::config::{self, Config};
 use crate::engine::{self, Engine};
+use crate::tls::{self, Certificate};
 use crate::{demo, open_files, telemetry};
 
 /// From the first signal to the end of the process, at most.
@@ -38,18 +39,20 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         tracing::warn!(%error, "the limit of open files cannot be raised; connections may be refused");
     }
     let listener = bind(&config.listen)?;
+    let certificate = tls::load(&config, args.tls_self_signed, listener.local_addr()?)?;
     let engine = engine::open(&config, args.restored)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(args.demo, &config, listener, engine))
+    runtime.block_on(serve(args.demo, &config, listener, certificate, engine))
 }
 
 async fn serve(
     with_demo: bool,
     config: &Config,
     listener: TcpListener,
+    certificate: Option<Certificate>,
     engine: Engine,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
@@ -64,6 +67,8 @@ async fn serve(
     let address = listener.local_addr()?;
     let mut options = options(config, with_demo);
     options.writable = writable;
+    options.tls = certificate.as_ref().map(|certificate| certificate.tls.clone());
+    let scheme = if certificate.is_some() { "https" } else { "http" };
     options.archives = Some(archives);
 
     let server = broker_http::serve(listener, broker.clone(), options, shutdown.clone());
@@ -73,14 +78,21 @@ async fn serve(
             shutdown.run_until_cancelled(played).await;
         }
     };
-    announce(address, with_demo);
+    announce(scheme, address, with_demo);
     let mut work = pin!(async { tokio::join!(server, player).0 });
+    let followed = async {
+        match certificate {
+            Some(certificate) => certificate.follow().await,
+            None => pending().await,
+        }
+    };
 
     let outcome = tokio::select! {
         ended = &mut work => match ended {
             Ok(()) => Err(anyhow!("the server ended by itself")),
             Err(error) => Err(error).context("the server failed"),
         },
+        Err(error) = followed => Err(error),
         name = signals.next() => {
             tracing::info!(signal = name, "stopping; a second signal ends at once");
             Ok(())
@@ -134,6 +146,7 @@ fn options(config: &Config, with_demo: bool) -> Options {
         batch_bytes_max: config.batch_bytes_max,
         allowed_origins: config.allowed_origins.clone(),
         streams_max: config.streams_max,
+        h2c: config.h2c,
         workers: if config.workers == 0 { default.workers } else { config.workers },
         pages: if with_demo { demo::PAGES.to_vec() } else { Vec::new() },
         ..default
@@ -175,10 +188,11 @@ fn bind_patiently(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
 
 /// Tells on standard output that the broker is ready, for people and for programs that wait for it. It serves on when
 /// nobody listens.
-fn announce(address: SocketAddr, with_demo: bool) {
+fn announce(scheme: &str, address: SocketAddr, with_demo: bool) {
     let mut out = io::stdout().lock();
-    let demo = if with_demo { format!("open http://{address}/ to watch the demo\n") } else { String::new() };
-    let told = write!(out, "perennial listening on http://{address}\n{demo}").and_then(|()| out.flush());
+    let demo =
+        if with_demo { format!("open {scheme}://{address}/ to watch the demo\n") } else { String::new() };
+    let told = write!(out, "perennial listening on {scheme}://{address}\n{demo}").and_then(|()| out.flush());
     if let Err(error) = told {
         tracing::warn!(%error, "standard output cannot be written");
     }

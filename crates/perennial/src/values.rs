@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 /// Reads how often something happens in a second.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
@@ -17,6 +18,11 @@ pub(crate) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String
         let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         format!("{text:?} is none of: {}", words.join(", "))
     })
+}
+
+/// Reads the path of a file; nothing is none.
+pub(crate) fn file(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok((!text.is_empty()).then(|| PathBuf::from(text)))
 }
 
 /// Reads web origins, split by commas, as a browser sends them in `Origin`.

@@ -14,11 +14,13 @@ use event_log::{AppendError, Receipt, Topic};
 use crate::envelope;
 use crate::problem::Problem;
 use crate::publish::Answer;
+use crate::secure::Secure;
 
 /// Writes the answer to a publish of one event.
 pub(super) fn write(
     buffer: &mut Vec<u8>,
     broker: &Broker,
+    secure: Option<Secure>,
     topic: &Topic,
     result: &Result<Receipt, AppendError>,
 ) {
@@ -38,7 +40,7 @@ pub(super) fn write(
                 );
                 envelope::write_event_id(buffer, answer.id());
                 buffer.extend_from_slice(b"\r\n");
-                write_date(buffer, broker);
+                end_head(buffer, broker, secure);
                 buffer.extend_from_slice(body);
             });
         }
@@ -52,7 +54,7 @@ pub(super) fn write(
                 buffer.extend_from_slice(value.as_bytes());
                 buffer.extend_from_slice(b"\r\n");
             }
-            write_date(buffer, broker);
+            end_head(buffer, broker, secure);
             buffer.extend_from_slice(&body);
         }
     }
@@ -65,8 +67,13 @@ thread_local! {
     static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
 }
 
-/// Writes the last header, which every answer of a server with a clock has (RFC 9110, 6.6.1), and the end of the head.
-fn write_date(buffer: &mut Vec<u8>, broker: &Broker) {
+/// Writes the last headers, of which a date is in every answer of a server with a clock (RFC 9110, 6.6.1), and the end of the
+/// head.
+fn end_head(buffer: &mut Vec<u8>, broker: &Broker, secure: Option<Secure>) {
+    if secure.is_some() {
+        // Writing to memory cannot fail.
+        let _ = write!(buffer, "strict-transport-security: {}\r\n", Secure::value());
+    }
     let second = broker.now().as_micros() / 1_000_000;
     DATE.with_borrow_mut(|(known, date)| {
         if *known != second || date.is_empty() {

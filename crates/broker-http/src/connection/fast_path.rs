@@ -25,6 +25,7 @@ use crate::connection::simple::{self, Begun, SimplePublish};
 use crate::connection::socket::Io;
 use crate::publish::{self, Conditions, Described};
 use crate::pulse::{Alarm, Pulse};
+use crate::secure::Secure;
 use crate::server::{HEAD_TIMEOUT, KEEP_ALIVE};
 use crate::state::State;
 
@@ -37,10 +38,16 @@ thread_local! {
 
 /// Publishes what is asked for, until something else is. Returns the connection then, with what was read of that; nothing
 /// if the connection is over.
-pub(super) async fn publish<T: Io>(socket: T, state: &State, pulse: &Rc<Pulse>) -> Option<(T, Bytes)> {
+pub(super) async fn publish<T: Io>(
+    socket: T,
+    state: &State,
+    pulse: &Rc<Pulse>,
+    secure: Option<Secure>,
+) -> Option<(T, Bytes)> {
     let mut path = FastPath {
         socket,
         state,
+        secure,
         alarm: Alarm::new(Rc::clone(pulse)),
         input: Vec::new(),
         outbox: Outbox::default(),
@@ -64,6 +71,7 @@ pub(super) async fn publish<T: Io>(socket: T, state: &State, pulse: &Rc<Pulse>) 
 struct FastPath<'a, T> {
     socket: T,
     state: &'a State,
+    secure: Option<Secure>,
     alarm: Alarm,
     /// What was read and not acted on.
     input: Vec<u8>,
@@ -181,9 +189,9 @@ impl<T: Io> FastPath<'_, T> {
     }
 
     async fn answer(&mut self, topic: &Topic, result: Result<Receipt, AppendError>) -> Result<(), Gone> {
-        let FastPath { socket, outbox, state, .. } = self;
+        let FastPath { socket, outbox, state, secure, .. } = self;
         let write = |buffer: &mut Vec<u8>| {
-            answer::write(buffer, &state.broker, topic, &result);
+            answer::write(buffer, &state.broker, *secure, topic, &result);
             0
         };
         poll_fn(|context| Poll::Ready(outbox.offer(socket, context, write))).await?;

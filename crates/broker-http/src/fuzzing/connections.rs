@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_http::Protocol;
 use actix_web::web;
 use arbitrary::{Result, Unstructured};
 use broker::Broker;
@@ -84,13 +85,13 @@ async fn exchange(broker: Broker, sent: &[u8], is_fast: bool, input: &mut Unstru
     let options =
         Options { data_bytes_max: 64, batch_events_max: 4, batch_bytes_max: 512, ..Options::default() };
     let state = web::Data::new(State::new(broker, options, CancellationToken::new()));
-    let worker = connection::worker::<DuplexStream>(state).await;
+    let worker = connection::worker::<DuplexStream>(state, None).await;
     let worker = worker.unwrap_or_else(|()| panic!("a worker begins"));
     let (mut client, server) = tokio::io::duplex(CONNECTION_BYTES);
     let served = tokio::task::spawn_local(async move {
         match is_fast {
             true => worker.serve(server, None).await,
-            false => worker.serve_all(server, Bytes::new(), None).await,
+            false => worker.serve_all(server, Bytes::new(), None, Protocol::Http1).await,
         }
     });
     let mut rest = sent;

@@ -124,7 +124,14 @@ fn options(directory: &Path) -> anyhow::Result<SledOptions> {
 
 /// What the environment sets.
 fn settings() -> anyhow::Result<Config> {
-    let args =
-        ServeArgs { listen: None, data: None, config: None, set: Vec::new(), demo: false, restored: false };
+    let args = ServeArgs {
+        listen: None,
+        data: None,
+        config: None,
+        set: Vec::new(),
+        demo: false,
+        tls_self_signed: false,
+        restored: false,
+    };
     Ok(Config::load(&args, config::environment()?.into_iter())?)
 }

@@ -1,0 +1,45 @@
+//! What a browser is told that came over TLS with a lasting certificate: to come back with TLS only (RFC 6797).
+
+use actix_web::Error;
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::header::{HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
+use actix_web::middleware::Next;
+use event_log::limits::HSTS_SECONDS;
+
+/// Everything on this connection is private, and will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Secure;
+
+impl Secure {
+    /// The header's value.
+    pub(crate) fn value() -> String {
+        format!("max-age={HSTS_SECONDS}")
+    }
+
+    fn tell(headers: &mut HeaderMap) {
+        let value = HeaderValue::from_str(&Secure::value()).expect("a number is a header's value");
+        headers.insert(STRICT_TRANSPORT_SECURITY, value);
+    }
+}
+
+/// Tells it with every answer, also of an error.
+pub(crate) async fn tell(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let secure = request.conn_data::<Secure>().copied();
+    match (next.call(request).await, secure) {
+        (Ok(mut response), Some(_)) => {
+            Secure::tell(response.headers_mut());
+            Ok(response)
+        }
+        (Err(error), Some(_)) => {
+            let mut response = error.error_response();
+            Secure::tell(response.headers_mut());
+            Err(InternalError::from_response(error, response).into())
+        }
+        (result, None) => result,
+    }
+}
