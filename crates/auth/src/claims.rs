@@ -150,13 +150,15 @@ fn later(moment: Timestamp, by: Duration) -> Timestamp {
 }
 
 fn name(raw: &Option<Box<RawValue>>, claim: &'static str) -> Result<Option<String>, Refused> {
-    let wrong = format!("not a string of 1 to {TOKEN_NAME_BYTES_MAX} bytes without control characters");
-    match read::<String>(raw, claim, &wrong)? {
-        Some(name)
-            if name.is_empty() || name.len() > TOKEN_NAME_BYTES_MAX || name.contains(char::is_control) =>
-        {
-            Err(Refused::Invalid(claim, wrong))
-        }
-        name => Ok(name),
+    let Some(name) = read::<String>(raw, claim, "not a string")? else { return Ok(None) };
+    check_name(&name).map_err(|wrong| Refused::Invalid(claim, wrong))?;
+    Ok(Some(name))
+}
+
+/// Refuses what may not stand in `sub` or `jti`, and says what it is.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    match name.is_empty() || name.len() > TOKEN_NAME_BYTES_MAX || name.contains(char::is_control) {
+        true => Err(format!("not a string of 1 to {TOKEN_NAME_BYTES_MAX} bytes without control characters")),
+        false => Ok(()),
     }
 }

@@ -16,6 +16,7 @@ mod grants;
 mod issue;
 mod keys;
 mod refused;
+mod revocation;
 mod verifier;
 
 pub use claims::{Identity, Rules};
@@ -23,6 +24,7 @@ pub use grants::Grants;
 pub use issue::{Generated, NewToken, SigningKey, generate};
 pub use keys::{Algorithm, InvalidKey, Key};
 pub use refused::Refused;
+pub use revocation::{Revocation, Revocations, StatedRevocation, Target};
 pub use verifier::Verifier;
 
 #[cfg(test)]

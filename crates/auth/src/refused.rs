@@ -22,6 +22,9 @@ pub enum Refused {
     /// None of the keys that are known can have signed it.
     #[error("the token is signed with a key or an algorithm that this broker does not know")]
     UnknownKey,
+    /// The same, but there are keys that could not be fetched until now: it may be good.
+    #[error("the keys that tokens are verified with could not be fetched yet")]
+    KeysAwaited,
     /// It was not signed with the key that it names, or was changed since.
     #[error("the token's signature is not good")]
     Signature,
@@ -54,6 +57,7 @@ impl Refused {
         match self {
             Refused::Expired => "token-expired",
             Refused::Revoked => "token-revoked",
+            Refused::KeysAwaited => "keys-awaited",
             _ => "invalid-token",
         }
     }

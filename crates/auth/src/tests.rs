@@ -280,6 +280,8 @@ fn keys_of_a_set_are_chosen_by_their_names_and_replaced_together() {
     let set = json!({ "keys": [es_jwk, ed_jwk, rs_jwk, { "kty": "new" }, 7] }).to_string();
     let verifier = Verifier::new(rules(), Vec::new());
     assert_eq!(verifier.verify(es.as_bytes(), NOW), Err(Refused::UnknownKey));
+    verifier.await_keys();
+    assert_eq!(verifier.verify(es.as_bytes(), NOW), Err(Refused::KeysAwaited));
     let before = verifier.version();
     verifier.replace_fetched(Key::from_jwks(set.as_bytes()).unwrap());
     assert_ne!(verifier.version(), before);

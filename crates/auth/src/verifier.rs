@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use event_log::Timestamp;
 use event_log::limits::TOKEN_BYTES_MAX;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Header, Validation};
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 
 use crate::claims::{Claims, Identity, Rules};
 use crate::keys::Key;
@@ -22,6 +23,10 @@ pub struct Verifier {
     fixed: Vec<Key>,
     /// Keys that were fetched, and are replaced by those that are fetched next.
     fetched: RwLock<Arc<[Key]>>,
+    /// Keys are to be fetched, and were not yet.
+    awaits_keys: AtomicBool,
+    /// A token came that none of the keys can have signed.
+    wanted: Notify,
     /// How often what was judged good may have become another thing.
     version: AtomicU64,
 }
@@ -29,13 +34,32 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier with these keys. Others may be added by [`Verifier::replace_fetched`].
     pub fn new(rules: Rules, fixed: Vec<Key>) -> Self {
-        Verifier { rules, fixed, fetched: RwLock::default(), version: AtomicU64::new(0) }
+        Verifier {
+            rules,
+            fixed,
+            fetched: RwLock::default(),
+            awaits_keys: AtomicBool::new(false),
+            wanted: Notify::new(),
+            version: AtomicU64::new(0),
+        }
     }
 
     /// Puts these keys in the place of those that were fetched before.
     pub fn replace_fetched(&self, keys: Vec<Key>) {
         *self.fetched.write() = keys.into();
+        self.awaits_keys.store(false, Ordering::Release);
         self.outdate();
+    }
+
+    /// Says that there are keys to be fetched: until they are, a token that is signed with an unknown key may be good.
+    pub fn await_keys(&self) {
+        self.awaits_keys.store(true, Ordering::Release);
+    }
+
+    /// Waits until a token comes that none of the keys can have signed: there may be others by now. One that came since the
+    /// last wait counts.
+    pub async fn wants_keys(&self) {
+        self.wanted.notified().await;
     }
 
     /// Says that what was judged until now has to be judged again.
@@ -65,6 +89,12 @@ impl Verifier {
             match claims(token, key) {
                 Ok(claims) => return claims.judge(&self.rules, now),
                 Err(error) => refused = error,
+            }
+        }
+        if refused == Refused::UnknownKey {
+            self.wanted.notify_one();
+            if self.awaits_keys.load(Ordering::Acquire) {
+                return Err(Refused::KeysAwaited);
             }
         }
         Err(refused)

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use auth::{Revocations, Target};
 use bytestring::ByteString;
 use event_log::limits::REMOVALS_PER_STEP_MAX;
 use event_log::{
-    AppendError, Batch, Data, Keep, Key, NewEvent, Pattern, ReadError, Removal, Removed, Topic, TopicStats,
+    AppendError, Batch, Data, Keep, Key, NewEvent, Pattern, ReadError, Removal, Removed, Timestamp, Topic,
+    TopicStats,
 };
 use serde::Serialize;
 
 use crate::own::{event_type, own_topic};
 use crate::policies::Policies;
 use crate::policy::{InvalidPolicy, Policy};
-use crate::{Broker, Inner};
+use crate::{Broker, Inner, policy_topic, revocation_topic};
 
 const PURGES: &str = "$broker.purges";
 
@@ -71,10 +73,26 @@ impl Broker {
 
     async fn change_policy(&self, pattern: &Pattern, policy: Option<&Policy>) -> Result<(), ActError> {
         let Inner { policies, retention, .. } = &*self.inner;
-        policies.publish(pattern, policy).await?;
+        policies.publish(policy_topic::event(policies.topic().clone(), pattern, policy)).await?;
         policies.current().await?;
         retention.wake();
         Ok(())
+    }
+
+    /// The revocations that hold.
+    pub fn revocations(&self) -> Arc<Revocations> {
+        self.inner.revocations.known()
+    }
+
+    /// Takes tokens back. Resolves once that is durable and holds.
+    pub async fn revoke(
+        &self,
+        target: &Target,
+        until: Option<Timestamp>,
+    ) -> Result<Arc<Revocations>, ActError> {
+        let revocations = &self.inner.revocations;
+        revocations.publish(revocation_topic::event(revocations.topic().clone(), target, until)).await?;
+        Ok(revocations.current().await?)
     }
 
     /// What would be removed now if a pattern had this policy.

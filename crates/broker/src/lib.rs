@@ -25,6 +25,8 @@ mod administration;
 mod policies;
 mod policy;
 mod policy_topic;
+mod revocation_topic;
+mod told;
 
 mod alarm;
 mod remover;
@@ -57,6 +59,7 @@ use hub::Hub;
 use policy_topic::PolicyTopic;
 use remover::Remover;
 use retention::{Retention, Tools};
+use revocation_topic::RevocationTopic;
 
 /// A broker on a log. A clone is another handle on the same broker.
 #[derive(Clone)]
@@ -72,6 +75,7 @@ struct Inner {
     hub: Arc<Hub>,
     feeder: Feeder,
     policies: Arc<PolicyTopic>,
+    revocations: Arc<RevocationTopic>,
     remover: Remover,
     retention: Retention,
 }
@@ -95,15 +99,16 @@ impl Turns {
 }
 
 impl Broker {
-    /// Begins to serve a log that is open: reads the policies that it holds, and starts one thread that feeds recent
+    /// Begins to serve a log that is open: reads the policies and revocations that it holds, and starts one thread that feeds recent
     /// events to the subscriptions and one that carries policies out.
     pub fn start(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, options: Options) -> std::io::Result<Self> {
-        let (hub, tools) = Self::prepare(&log, &clock, options)?;
+        let (hub, tools, revocations) = Self::prepare(&log, &clock, options)?;
         let feeder = Feeder::start(Arc::clone(&log), Arc::clone(&hub))?;
         let (policies, remover) = (Arc::clone(&tools.policies), tools.remover.clone());
         let retention = Retention::start(tools)?;
         let epochs = log.bounds().epochs;
-        let inner = Inner { log, epochs, clock, options, hub, feeder, policies, remover, retention };
+        let inner =
+            Inner { log, epochs, clock, options, hub, feeder, policies, revocations, remover, retention };
         Ok(Broker { inner: Arc::new(inner) })
     }
 
@@ -113,12 +118,13 @@ impl Broker {
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> std::io::Result<(Self, Turns)> {
-        let (hub, tools) = Self::prepare(&log, &clock, options)?;
+        let (hub, tools, revocations) = Self::prepare(&log, &clock, options)?;
         let (feeder, feed) = Feeder::without_thread(Arc::clone(&log), Arc::clone(&hub));
         let (policies, remover) = (Arc::clone(&tools.policies), tools.remover.clone());
         let (retention, retain) = Retention::without_thread(tools);
         let epochs = log.bounds().epochs;
-        let inner = Inner { log, epochs, clock, options, hub, feeder, policies, remover, retention };
+        let inner =
+            Inner { log, epochs, clock, options, hub, feeder, policies, revocations, remover, retention };
         Ok((Broker { inner: Arc::new(inner) }, Turns { feed, retain }))
     }
 
@@ -126,13 +132,15 @@ impl Broker {
         log: &Arc<dyn EventLog>,
         clock: &Arc<dyn Clock>,
         options: Options,
-    ) -> std::io::Result<(Arc<Hub>, Tools)> {
-        let policies = Arc::new(PolicyTopic::new(Arc::clone(log)));
+    ) -> std::io::Result<(Arc<Hub>, Tools, Arc<RevocationTopic>)> {
+        let policies = Arc::new(PolicyTopic::new(Arc::clone(log), policy_topic::NAME));
         block_on(policies.current()).map_err(std::io::Error::other)?;
+        let revocations = Arc::new(RevocationTopic::new(Arc::clone(log), revocation_topic::NAME));
+        block_on(revocations.current()).map_err(std::io::Error::other)?;
         let hub = Arc::new(Hub::new(log.tail().head(), log.removals()));
         let remover = Remover::new(Arc::clone(log), Arc::clone(&hub));
         let tools = Tools { log: Arc::clone(log), remover, policies, clock: Arc::clone(clock), options };
-        Ok((hub, tools))
+        Ok((hub, tools, revocations))
     }
 
     /// The log.

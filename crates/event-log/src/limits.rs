@@ -79,6 +79,10 @@ pub const RSA_BITS_MIN: usize = 2_048;
 pub const KEYS_MAX: usize = 64;
 /// Largest file of keys, and largest set that an address answers with.
 pub const KEYS_BYTES_MAX: usize = 256 * KIB;
+/// Revocations that are remembered: each change makes their list anew.
+pub const REVOCATIONS_MAX: usize = 100_000;
+/// Bytes of a request's body that carries a revocation.
+pub const REVOCATION_BYTES_MAX: usize = 4 * KIB;
 /// Default of `auth_clock_skew`, in seconds: how far the clock of who issues tokens may be off.
 pub const CLOCK_SKEW_SECONDS_DEFAULT: u64 = 30;
 
