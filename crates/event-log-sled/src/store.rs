@@ -24,6 +24,10 @@ use crate::segments::walk::{Chunks, Reading};
 use crate::segments::{Segments, recover};
 use crate::{OpenError, SledOptions, barrier, directory, rows};
 
+mod awake;
+
+use awake::Awake;
+
 /// Of a new store. A leaf larger than a quarter of a segment would go to a blob file; ours have at most some 130 KiB. Small
 /// segments are dead sooner, and sled uses a segment again only once all of it is dead.
 const SEGMENT_BYTES: usize = 1_024 * 1_024;
@@ -33,7 +37,9 @@ const SEGMENT_BYTES: usize = 1_024 * 1_024;
 const BYTES_PER_ACCESS: usize = 4 * 1_024;
 /// Changes of a page after which sled consolidates it.
 const CHANGES_PER_PAGE: usize = 10;
-/// The rows of the tree `scratch`.
+/// The tree whose rows nobody reads.
+const SCRATCH: &str = "scratch";
+/// The rows of it.
 const CLEANING: [u8; 1] = [0];
 const FILLER: [u8; 1] = [1];
 /// A value that fills segments.
@@ -84,6 +90,7 @@ pub(crate) type UsedKeys = Vec<(Hash, IdempotencyRow)>;
 pub(crate) type PostingsRow = (Vec<u8>, Vec<Posting>);
 
 pub(crate) struct Store {
+    awake: Awake,
     db: sled::Db,
     /// Rows that are written for what writing does to sled's file; nobody reads them. In a tree of their own, so that no other
     /// row lies in a page with them.
@@ -107,13 +114,15 @@ impl Store {
         readied.map_err(|error| OpenError::io("read the store in", &directory, error))?;
         let opened = guarded("opened", || open_engine(&directory, options.cache_bytes));
         let db = opened.map_err(OpenError::Damaged)?.map_err(engine_open)?;
-        let prepared = guarded("prepared", || prepare(&db, data, witnessed));
+        let scratch = guarded("opened", || db.open_tree(SCRATCH)).map_err(OpenError::Damaged)?;
+        let scratch = scratch.map_err(engine_open)?;
+        let thread_error = |error| OpenError::io("start a thread of", &directory, error);
+        let awake = Awake::start(&scratch).map_err(thread_error)?;
+        let prepared = guarded("prepared", || awake.during(|| prepare(&db, data, witnessed)));
         prepared.map_err(OpenError::Damaged)??;
         let rows = guarded("read", || segment_rows(&db)).map_err(OpenError::Damaged)??;
         let segments = recover::open(data, rows, options.segment_bytes, witnessed)?;
-        let scratch = guarded("opened", || db.open_tree("scratch")).map_err(OpenError::Damaged)?;
-        let scratch = scratch.map_err(engine_open)?;
-        let store = Store { db, scratch, directory, blobs_changed: Mutex::new(None), segments };
+        let store = Store { awake, db, scratch, directory, blobs_changed: Mutex::new(None), segments };
         // Bytes that a crashed process wrote may be in the page cache only: durable before anybody sees them.
         store.sync_all(data).map_err(|error| OpenError::io("sync the store in", data, error))?;
         Ok(store)
@@ -137,8 +146,10 @@ impl Store {
     /// Writes rows, all or none, and returns once they are durable.
     pub(crate) fn write(&self, writes: Writes) -> Result<(), ReadError> {
         let large: Vec<(sled::IVec, usize)> = writes.large().collect();
-        self.apply(writes.0).map_err(engine)?;
-        self.db.flush().map_err(engine).map_err(barrier_failed)?;
+        self.awake.during(|| {
+            self.apply(writes.0).map_err(engine)?;
+            self.db.flush().map_err(engine).map_err(barrier_failed)
+        })?;
         self.sync_new_blobs().map_err(|error| barrier_failed(ReadError::Engine(error.into())))?;
         large.iter().try_for_each(|(key, bytes)| self.count_accesses(key, *bytes))
     }
@@ -373,6 +384,15 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    /// sled writes what is left when it is dropped. Here somebody is awake meanwhile.
+    fn drop(&mut self) {
+        if let Err(error) = guarded("closed", || self.awake.during(|| self.db.flush())) {
+            tracing::warn!(error);
+        }
+    }
+}
+
 fn rebuild_marker(data: &Path) -> PathBuf {
     data.join("rebuild-index")
 }
@@ -428,8 +448,13 @@ fn make_engine(data: &Path, cache_bytes: u64) -> Result<(), OpenError> {
     if draft.exists() {
         std::fs::remove_dir_all(&draft).map_err(io_error)?;
     }
-    let made = guarded("made", || open_engine(&draft, cache_bytes).and_then(|db| db.flush().map(drop)));
-    made.map_err(OpenError::Damaged)?.map_err(engine_open)?;
+    let made = guarded("made", || {
+        let db = open_engine(&draft, cache_bytes).map_err(engine_open)?;
+        let scratch = db.open_tree(SCRATCH).map_err(engine_open)?;
+        let awake = Awake::start(&scratch).map_err(io_error)?;
+        awake.during(|| db.flush()).map(drop).map_err(engine_open)
+    });
+    made.map_err(OpenError::Damaged)??;
     // Its threads may still write when it was dropped; once it can be opened again they do not.
     let file = File::open(draft.join("db")).map_err(io_error)?;
     let start = std::time::Instant::now();
