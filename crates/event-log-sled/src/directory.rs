@@ -4,7 +4,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,21 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// The right to a directory, held until it is dropped, or until the process ends in any way.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+    is_left: bool,
+}
+
+impl Lock {
+    /// Whether the process that had it before ended without closing what is in the directory.
+    pub(crate) fn is_left(&self) -> bool {
+        self.is_left
+    }
+
+    /// Everything in the directory is durable.
+    pub(crate) fn close(self) {
+        // If that cannot be written down, the next start takes more care than it must.
+        drop(self.file.set_len(0));
+    }
 }
 
 /// Makes the directory if there is none, and takes the lock on it: nothing else in it is touched before.
@@ -42,6 +56,8 @@ pub(crate) fn take(directory: &Path) -> Result<Lock, OpenError> {
         }
         Err(TryLockError::Error(error)) => return Err(io_error(error)),
     }
+    let mut holder = Vec::new();
+    file.read_to_end(&mut holder).map_err(io_error)?;
     let write = || {
         file.set_len(0)?;
         file.rewind()?;
@@ -51,7 +67,7 @@ pub(crate) fn take(directory: &Path) -> Result<Lock, OpenError> {
     };
     let mut write = write;
     write().map_err(io_error)?;
-    Ok(Lock { _file: file })
+    Ok(Lock { file, is_left: !holder.is_empty() })
 }
 
 /// A process that was killed keeps its lock until the kernel has taken it apart, which a busy disk can delay.
@@ -87,6 +103,21 @@ fn create(directory: &Path) -> io::Result<()> {
         other => other?,
     }
     sync(&parent)
+}
+
+/// Writes a part of a file anew, as it is, and makes it durable.
+///
+/// A barrier that fails ends the process, but not the system: what the disk did not take stays in memory, where it is read, and counts
+/// as written. So no later barrier writes it, and a power cut would take back what the next process showed.
+pub(crate) fn write_anew(file: &File, mut from: u64, to: u64) -> io::Result<()> {
+    let mut piece = vec![0; 1 << 20];
+    while from < to {
+        let piece = &mut piece[..(to - from).min(1 << 20) as usize];
+        file.read_exact_at(piece, from)?;
+        file.write_all_at(piece, from)?;
+        from += piece.len() as u64;
+    }
+    file.sync_all()
 }
 
 /// Makes a directory's entries, or a file's bytes, durable.

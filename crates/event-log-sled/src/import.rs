@@ -131,7 +131,7 @@ impl Importer {
         let chunks = std::mem::replace(&mut self.chunks, ChunkWriter::packing());
         let store = match &self.store {
             Some(store) => store,
-            None => self.store.insert(Store::open(&self.options, None)?),
+            None => self.store.insert(Store::open(&self.options, None, false)?),
         };
         store.append(&chunks.finish())?;
         self.pending = 0;
@@ -140,7 +140,7 @@ impl Importer {
 
     /// Ends the import: everything is read back and put into the index once. Takes as long as the log is large.
     pub fn finish(mut self) -> Result<Imported, ImportError> {
-        let (epochs, head) = self.judge.end().map_err(ImportError::Malformed)?;
+        let (epochs, head, time) = self.judge.end().map_err(ImportError::Malformed)?;
         let epochs = rows::encode_epochs(epochs);
         self.put(&keys::EPOCHS, &epochs);
         self.write()?;
@@ -149,7 +149,7 @@ impl Importer {
         let data = options.directory.clone();
         // A new epoch begins behind the head, as when an older copy is put back.
         let options = SledOptions { restored: true, ..options };
-        let log = SledLog::open_locked(options, clock, lock)?;
+        let log = SledLog::open_locked(options, clock, lock, time)?;
         let bounds = log.bounds();
         if bounds.head != head {
             return Err(ImportError::Malformed(format!(
@@ -158,7 +158,9 @@ impl Importer {
             )));
         }
         let imported = Imported { epoch: bounds.epochs.current(), head, events: bounds.events };
-        // With a checkpoint at its head: from there on places follow one another, which those of an archive need not.
+        // From a checkpoint on places follow one another, which those of an archive need not. So there is one at its head, and not
+        // only where one happened to be due.
+        log.checkpoint()?;
         drop(log);
         let unmarked = fs::remove_file(mark(&data)).and_then(|()| directory::sync(&data));
         unmarked.map_err(|error| OpenError::io("end the import in", &data, error))?;

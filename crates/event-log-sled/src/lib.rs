@@ -62,12 +62,12 @@ pub mod fuzzing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, TrySendError};
 use event_log::{
     AppendError, Batch, Bounds, Clock, EventLog, Filter, LogReader, Pattern, Position, ReadError, Receipt,
-    Removal, Removals, Removed, TailWatch, Topic, TopicStats, limits,
+    Removal, Removals, Removed, TailWatch, Timestamp, Topic, TopicStats, limits,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -112,15 +112,19 @@ impl SledLog {
     pub fn open(options: SledOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let lock = directory::take(&options.directory)?;
         import::refuse_incomplete(&options.directory)?;
-        Self::open_locked(options, clock, lock)
+        Self::open_locked(options, clock, lock, Timestamp::default())
     }
 
+    /// `newest_time` is that of an event that may be gone.
     fn open_locked(
         options: SledOptions,
         clock: Arc<dyn Clock>,
         lock: directory::Lock,
+        newest_time: Timestamp,
     ) -> Result<Self, OpenError> {
-        let recovery::Recovered { store, view, used, witness } = recovery::recover(&options, &*clock)?;
+        let found = recovery::Found { is_left: lock.is_left(), newest_time };
+        let recovery::Recovered { store, view, used, witness } = recovery::recover(&options, &*clock, found)?;
+        let witnessed = view.catalog.indexed_through();
         let shared = Arc::new(Shared::new(store, view, &options));
         let thread_error = |error| OpenError::io("start the threads of", &options.directory, error);
         let mut readers = pool::start(&shared).map_err(thread_error)?;
@@ -139,6 +143,7 @@ impl SledLog {
             queued_bytes: Arc::clone(&queued_bytes),
             used,
             witness,
+            witnessed,
             clock,
             options: options.clone(),
             buffer: Vec::new(),
@@ -168,6 +173,15 @@ impl SledLog {
     pub fn give_back(&self) -> Result<bool, ReadError> {
         cleaner::clean_once(&self.inner.shared)?;
         packer::pack_once(&self.inner.shared, &self.inner.queue)
+    }
+
+    /// Writes the index down as of the head. Blocks until that is durable.
+    fn checkpoint(&self) -> Result<(), ReadError> {
+        let (answer, done) = oneshot::channel();
+        steps::hand_over(&self.inner.queue, Request::Checkpoint(answer))?;
+        // On a thread of its own: whoever calls this may be one of a runtime, on which nobody may wait in this way.
+        let waited = thread::scope(|scope| scope.spawn(|| done.blocking_recv()).join());
+        waited.ok().and_then(Result::ok).ok_or(ReadError::Closed)
     }
 
     /// Everything that an exact copy needs, as of the moment when its end is reached; appends and removals may go on.

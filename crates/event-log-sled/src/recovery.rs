@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use event_log::{Clock, Epoch, Epochs, Position, ReadError};
+use event_log::{Clock, Epoch, Epochs, Position, ReadError, Timestamp};
 
 use crate::blocks::{self, Block, BlockNumber, Blocks};
 use crate::catalog::{Catalog, Topics};
@@ -37,22 +37,35 @@ pub(crate) struct Recovered {
     pub(crate) witness: Witness,
 }
 
-/// Opens the store of a directory whose lock is held.
-pub(crate) fn recover(options: &SledOptions, clock: &dyn Clock) -> Result<Recovered, OpenError> {
-    // sled syncs when it is let go after something went wrong here, and panics if it cannot.
-    guarded("opened", || try_to_recover(options, clock)).map_err(OpenError::Damaged)?
+/// What is known of a log before it is opened.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    /// The process before did not close it.
+    pub(crate) is_left: bool,
+    /// The time of its newest event is not before this.
+    pub(crate) newest_time: Timestamp,
 }
 
-fn try_to_recover(options: &SledOptions, clock: &dyn Clock) -> Result<Recovered, OpenError> {
+/// Opens the store of a directory whose lock is held.
+pub(crate) fn recover(
+    options: &SledOptions,
+    clock: &dyn Clock,
+    found: Found,
+) -> Result<Recovered, OpenError> {
+    // sled syncs when it is let go after something went wrong here, and panics if it cannot.
+    guarded("opened", || try_to_recover(options, clock, found)).map_err(OpenError::Damaged)?
+}
+
+fn try_to_recover(options: &SledOptions, clock: &dyn Clock, found: Found) -> Result<Recovered, OpenError> {
     let data = &options.directory;
     let (witness, testimony) =
         Witness::open(data).map_err(|error| OpenError::io("open the witness file in", data, error))?;
     // Who restores an older copy says so, and then the witness may know of more.
     let testimony = testimony.filter(|_| !options.restored);
-    let store = Store::open(options, testimony.map(|testimony| testimony.head))?;
+    let store = Store::open(options, testimony.map(|testimony| testimony.head), found.is_left)?;
     let used = Used::new(options.key_bucket_entries);
     let recovery = Recovery { store: &store, options, clock, witness, used, is_checkpointed: false };
-    let recovered = guarded("read", || recovery.run(testimony));
+    let recovered = guarded("read", || recovery.run(testimony, found.newest_time));
     let (view, used, witness) = recovered.map_err(OpenError::Damaged)??;
     tracing::info!(head = %view.epochs.id(view.catalog.head), events = view.catalog.events, "the log is open");
     Ok(Recovered { store, view, used, witness })
@@ -69,19 +82,21 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    fn run(mut self, testimony: Option<Testimony>) -> Result<(View, Used, Witness), OpenError> {
+    fn run(
+        mut self,
+        testimony: Option<Testimony>,
+        newest_time: Timestamp,
+    ) -> Result<(View, Used, Witness), OpenError> {
         let data = &self.options.directory;
         let found = self.newest_chunk().map_err(open_error)?;
         let epochs = self.epochs(found)?;
         let catalog = match self.projections().map_err(open_error)? {
             Ok(catalog) if !Store::rebuild_is_asked_for(data) => {
                 refuse_shorter(testimony, &epochs, found.unwrap_or_default().max(catalog.head))?;
-                // What was removed is in the store only, so one that is older than the events will not do either. Before the
-                // first checkpoint nothing was removed.
-                if catalog.indexed_through() > Position::ORIGIN {
-                    refuse_shorter(testimony, &epochs, catalog.head)?;
-                    self.is_checkpointed = true;
-                }
+                // What was removed is in the store only, so one that is older than the events will not do either, nor one from
+                // before its first checkpoint: whatever is witnessed was in a checkpoint.
+                refuse_shorter(testimony, &epochs, catalog.indexed_through())?;
+                self.is_checkpointed = catalog.indexed_through() > Position::ORIGIN;
                 catalog
             }
             Ok(_) => self.rebuild("it was found damaged before", data)?,
@@ -91,6 +106,7 @@ impl Recovery<'_> {
         let mut catalog = catalog;
         self.replay(&mut catalog).map_err(open_error)?;
         catalog.raise_head();
+        catalog.newest_time = catalog.newest_time.max(newest_time);
         let epochs = self.begin_epoch(epochs, &catalog)?;
         let fresh = Fresh::new(catalog.head, self.options.recent_bytes);
         Ok((View { epochs, catalog, fresh }, self.used, self.witness))

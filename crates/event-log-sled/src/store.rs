@@ -103,14 +103,19 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the store below a data directory whose lock is held. `witnessed` is a place that it must have held.
-    pub(crate) fn open(options: &SledOptions, witnessed: Option<Position>) -> Result<Self, OpenError> {
+    /// Opens the store below a data directory whose lock is held. `witnessed` is a place that it must have held; it is left if the
+    /// process before did not close it.
+    pub(crate) fn open(
+        options: &SledOptions,
+        witnessed: Option<Position>,
+        is_left: bool,
+    ) -> Result<Self, OpenError> {
         let data = &options.directory;
         let directory = data.join("sled");
         if !directory.exists() {
             make_engine(data, options.cache_bytes)?;
         }
-        let readied = remove_drafts(&directory).and_then(|()| read_through(&directory));
+        let readied = remove_drafts(&directory).and_then(|()| read_through(&directory, is_left));
         readied.map_err(|error| OpenError::io("read the store in", &directory, error))?;
         let opened = guarded("opened", || open_engine(&directory, options.cache_bytes));
         let db = opened.map_err(OpenError::Damaged)?.map_err(engine_open)?;
@@ -121,7 +126,7 @@ impl Store {
         let prepared = guarded("prepared", || awake.during(|| prepare(&db, data, witnessed)));
         prepared.map_err(OpenError::Damaged)??;
         let rows = guarded("read", || segment_rows(&db)).map_err(OpenError::Damaged)??;
-        let segments = recover::open(data, rows, options.segment_bytes, witnessed)?;
+        let segments = recover::open(data, rows, options.segment_bytes, witnessed, is_left)?;
         let store = Store { awake, db, scratch, directory, blobs_changed: Mutex::new(None), segments };
         // Bytes that a crashed process wrote may be in the page cache only: durable before anybody sees them.
         store.sync_all(data).map_err(|error| OpenError::io("sync the store in", data, error))?;
@@ -488,11 +493,17 @@ fn remove_drafts(engine: &Path) -> io::Result<()> {
 }
 
 /// Reads all files of the engine. sled takes what it cannot read for what was never written, and writes over it; so whether all of
-/// it can be read is found out before, and it is in memory then.
-fn read_through(directory: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
+/// it can be read is found out before, and it is in memory then. What was left is also written anew.
+fn read_through(engine: &Path, is_left: bool) -> io::Result<()> {
+    for entry in std::fs::read_dir(engine)? {
         let entry = entry?;
-        if entry.file_type()?.is_file() {
+        if !entry.file_type()?.is_file() {
+            continue;
+        }
+        if is_left {
+            let file = File::options().read(true).write(true).open(entry.path())?;
+            directory::write_anew(&file, 0, file.metadata()?.len())?;
+        } else {
             io::copy(&mut File::open(entry.path())?, &mut io::sink())?;
         }
     }

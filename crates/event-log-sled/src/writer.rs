@@ -101,6 +101,8 @@ pub(crate) struct Writer {
     pub(crate) queued_bytes: Arc<AtomicUsize>,
     pub(crate) used: Used,
     pub(crate) witness: Witness,
+    /// What the witness file says is durable.
+    pub(crate) witnessed: Position,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: SledOptions,
     /// The bytes of the commit before: room for those of the next.
@@ -143,7 +145,12 @@ impl Writer {
         if something_new && self.shared.is_open().is_ok() && self.shared.has_room(0).is_ok() {
             self.checkpoint(&store)?;
         }
-        Ok(())
+        // The last checkpoint may have been that of a removal.
+        let durable = self.shared.view().catalog.indexed_through();
+        match self.witnessed < durable && self.shared.is_open().is_ok() {
+            true => self.testify(),
+            false => Ok(()),
+        }
     }
 
     /// The next request; none once the log takes no more and all that was sent is done.
@@ -290,6 +297,10 @@ impl Writer {
             view.catalog.head
         });
         self.used.extend(stage.keys);
+        // From the first removal on the events alone do not say any more what the log is.
+        if with_checkpoint && self.witnessed == Position::ORIGIN {
+            self.testify()?;
+        }
         if grows {
             self.shared.advance_tail(head);
         }
@@ -341,14 +352,22 @@ impl Writer {
         store.write(writes)?;
         self.shared.change(|view| view.catalog.checkpointed());
         store.segments.checkpointed();
+        self.testify()
+    }
+
+    /// Lets the witness say what was written down.
+    fn testify(&mut self) -> Result<(), ReadError> {
         let testimony = {
             let view = self.shared.view();
             let catalog = &view.catalog;
-            Testimony { epoch: view.epochs.current(), head: catalog.head, events: catalog.events }
+            let head = catalog.indexed_through();
+            Testimony { epoch: view.epochs.current(), head, events: catalog.events }
         };
-        self.witness
-            .write(testimony)
-            .map_err(|error| ReadError::Engine(format!("the witness cannot be made durable: {error}").into()))
+        self.witness.write(testimony).map_err(|error| {
+            ReadError::Engine(format!("the witness cannot be made durable: {error}").into())
+        })?;
+        self.witnessed = testimony.head;
+        Ok(())
     }
 
     /// Takes no more reads and ends the tail, waits for the reads that are under way, lets go of the store, and of the directory last.
@@ -368,8 +387,11 @@ impl Writer {
         let store = shared.release_store();
         store.iter().for_each(|store| store.segments.finish());
         // sled writes and syncs when it is dropped, and may panic at that after a failure.
-        drop(catch_unwind(AssertUnwindSafe(|| drop(store))));
-        drop(lock);
+        let is_closed = catch_unwind(AssertUnwindSafe(|| drop(store))).is_ok() && shared.is_open().is_ok();
+        match is_closed {
+            true => lock.close(),
+            false => drop(lock),
+        }
         shared.set_closed();
     }
 }

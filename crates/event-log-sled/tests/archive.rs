@@ -283,3 +283,52 @@ fn an_archive_that_leaves_no_places_behind_it_is_refused() {
         assert!(refused.contains("no places"), "{refused}");
     }
 }
+
+/// The places of an archive need not follow one another, so what a start reads behind a checkpoint of its own making has gaps that
+/// are none. A disk below its floor of free space is no reason to leave the last checkpoint out.
+#[test]
+fn a_copy_that_was_made_on_a_nearly_full_disk_opens() {
+    let place = Place::new();
+    let log = place.open("original").unwrap();
+    for n in 0..40 {
+        append(&log, vec![event(["a", "b"][n % 2], &format!("{n} ").repeat(3_000))]);
+    }
+    let topic = Topic::parse("a").unwrap();
+    let keyed = |n: usize| NewEvent { key: Key::parse(format!("k{}", n % 3)).ok(), ..event("a", "state") };
+    (0..40).for_each(|n| append(&log, vec![keyed(n), event("b", "between")]));
+    remove_all(&log, &[Removal::Superseded { topic, tombstones_before: Timestamp::default() }]);
+    let items = archive(&log);
+    let full = |name: &str| SledOptions {
+        checkpoint_events: 30,
+        free_disk_bytes_min: u64::MAX,
+        ..place.options(name)
+    };
+    let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&place.clock);
+    let mut importer = Importer::begin(full("copy"), clock).unwrap();
+    items.iter().for_each(|item| importer.push(item.clone()).unwrap());
+    importer.finish().unwrap();
+    assert_eq!(everything(&place.open("copy").unwrap()), everything(&log));
+}
+
+/// Time never goes back along the sequence, whether the newest event is still there or not.
+#[test]
+fn a_copy_knows_the_time_of_an_event_that_is_gone() {
+    let place = Place::new();
+    let log = place.open("original").unwrap();
+    append(&log, vec![event("stays", "1")]);
+    place.clock.advance(std::time::Duration::from_secs(60));
+    append(&log, vec![event("goes", "2")]);
+    remove_all(&log, &[trim("goes", Keep { events: Some(0), ..Keep::default() })]);
+    let end = |items: &[Item]| match items.last() {
+        Some(Item::End { time, head, events }) => (*time, *head, *events),
+        other => panic!("no end: {other:?}"),
+    };
+    let items = archive(&log);
+    place.import("copy", &items).unwrap();
+    let copy = place.open("copy").unwrap();
+    assert_eq!(end(&archive(&copy)), end(&items));
+    // Also when the clock of the copy's machine is behind.
+    place.clock.set(Timestamp::from_micros(1_000));
+    append(&copy, vec![event("stays", "3")]);
+    assert!(everything(&copy).last().unwrap().time >= end(&items).0);
+}

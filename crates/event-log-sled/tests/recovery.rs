@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_log::contract::{event, everything, filter, keyed, read_all};
-use event_log::{AppendError, Batch, Cursor, EventId, EventLog, NewEvent, PageLimit, Position, Seek};
+use event_log::contract::{event, everything, filter, keyed, read_all, remove_all, trim};
+use event_log::{AppendError, Batch, Cursor, EventId, EventLog, Keep, NewEvent, PageLimit, Position, Seek};
 use event_log_sled::{OpenError, SledLog, SledOptions};
 use futures_executor::block_on;
 
@@ -78,6 +78,26 @@ fn a_store_that_ends_before_its_witness_is_refused_unless_it_was_restored() {
     assert_eq!(everything(&restored), durable);
     close(restored);
     assert_eq!(everything(&place.log("older")), durable, "once restored it opens as any other");
+}
+
+/// What was removed is known to the store alone. The files of events have everything, so they cannot tell that it went back.
+#[test]
+fn a_store_from_before_its_first_checkpoint_is_refused_beside_newer_events() {
+    let place = Place::new();
+    let log = place.log("a");
+    place.copy("a", "oldest");
+    fill(&log, "x", 10);
+    remove_all(&log, &[trim("t1", Keep { events: Some(0), ..Keep::default() })]);
+    let head = log.bounds().head;
+    close(log);
+    let store = place.path("a").join("sled");
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::rename(place.path("oldest").join("sled"), &store).unwrap();
+    let refused = place.open(place.options("a")).map(drop).unwrap_err();
+    assert!(
+        matches!(refused, OpenError::ShorterThanWitness { found: Position::ORIGIN, witnessed } if witnessed == head),
+        "{refused:?}"
+    );
 }
 
 #[test]

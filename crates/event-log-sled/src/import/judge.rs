@@ -80,8 +80,8 @@ impl Judge {
         }
     }
 
-    /// Judges the whole: the epochs, and the newest place.
-    pub(super) fn end(&self) -> Result<(&Epochs, Position), String> {
+    /// Judges the whole: the epochs, and the newest place and time.
+    pub(super) fn end(&self) -> Result<(&Epochs, Position, Timestamp), String> {
         let (Some(epochs), Some((head, time, events))) = (&self.epochs, self.end) else {
             return Err("it ends too early".to_owned());
         };
@@ -103,7 +103,7 @@ impl Judge {
         }
         match u64::MAX - head.get() < limits::PLACES_BEHIND_IMPORT_MIN {
             true => Err(format!("its head is {head}, which leaves no places for what is published next")),
-            false => Ok((epochs, head)),
+            false => Ok((epochs, head, time)),
         }
     }
 

@@ -33,12 +33,14 @@ pub(crate) const FOLDER: &str = "events";
 
 /// Opens the segments that the rows of the store name, and those that are newer.
 ///
-/// `witnessed` is a place that was durable: whatever is wrong up to there is damage.
+/// `witnessed` is a place that was durable: whatever is wrong up to there is damage. If the process before did not close them, what
+/// it wrote since the last checkpoint is written anew.
 pub(crate) fn open(
     data: &Path,
     rows: Vec<Segment>,
     segment_bytes: u64,
     witnessed: Option<Position>,
+    is_left: bool,
 ) -> Result<Segments, OpenError> {
     let folder = data.join(FOLDER);
     let io_error = |error| OpenError::io("open the files of events in", &folder, error);
@@ -66,7 +68,7 @@ pub(crate) fn open(
     for path in left_over {
         std::fs::remove_file(&path).map_err(|error| OpenError::io("remove", &path, error))?;
     }
-    let newest = mend_ends(&folder, &all, named_through, witnessed.unwrap_or_default())?;
+    let newest = mend_ends(&folder, &all, named_through, witnessed.unwrap_or_default(), is_left)?;
     directory::sync(&folder).map_err(io_error)?;
     Ok(Segments {
         folder,
@@ -122,13 +124,14 @@ fn mend_ends(
     all: &BTreeMap<Position, Arc<Segment>>,
     named_through: Position,
     witnessed: Position,
+    is_left: bool,
 ) -> Result<Option<Growing>, OpenError> {
     let Some((_, last)) = all.last_key_value() else { return Ok(None) };
     for (first, segment) in
         all.range(grown_from(all, named_through)..).filter(|(_, segment)| segment.generation == 0)
     {
         let is_newest = *first == last.first;
-        mend(folder, segment, is_newest.then_some(witnessed))?;
+        mend(folder, segment, is_newest.then_some(witnessed), is_left)?;
         // Another is begun only when there is something in this one.
         if segment.bytes() == 0 && !is_newest {
             let path = segment.path(folder);
@@ -151,13 +154,19 @@ fn grown_from(all: &BTreeMap<Position, Arc<Segment>>, named_through: Position) -
 }
 
 /// `may_end_after` is for the newest file: a commit that comes after this place may be torn.
-fn mend(folder: &Path, segment: &Arc<Segment>, may_end_after: Option<Position>) -> Result<(), OpenError> {
+fn mend(
+    folder: &Path,
+    segment: &Arc<Segment>,
+    may_end_after: Option<Position>,
+    is_left: bool,
+) -> Result<(), OpenError> {
     let path = segment.path(folder);
     let io_error = |error| OpenError::io("read", &path, error);
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error)?;
     let length = file.metadata().map_err(io_error)?.len();
     let file = Arc::new(file);
     let known = segment.extent.read().clone();
+    let begin = known.bytes;
     let (extent, torn) = read_on(segment, &file, known, length).map_err(open_error)?;
     if let Some(what) = torn
         && !growing::is_ahead(&file, extent.bytes, length).map_err(io_error)?
@@ -173,6 +182,9 @@ fn mend(folder: &Path, segment: &Arc<Segment>, may_end_after: Option<Position>) 
         file.set_len(extent.bytes).map_err(io_error)?;
     }
     // What a crashed process wrote may be in the page cache only: durable before anybody sees it.
+    if is_left {
+        directory::write_anew(&file, begin, extent.bytes).map_err(io_error)?;
+    }
     file.sync_all().map_err(io_error)?;
     *segment.extent.write() = extent;
     Ok(())
