@@ -1,14 +1,14 @@
 //! Damage: whatever becomes of any byte of a store, the log is refused with a message that names the place, or it is what it was.
 //!
-//! Two stores with all kinds of content are made, one that was stopped and one that was killed. Each of their files is flipped,
+//! Three stores with all kinds of content are made: one that was stopped, one that was killed, and one whose segments were packed. Each of their files is flipped,
 //! zeroed and cut in places all over it, removed and doubled, one thing at a time; the copy is opened, and read in all ways.
 //! Allowed are an error, which says where to look, and exactly what was there before. Nothing may panic, hang, or be silently
 //! other or missing. One thing is promised less: of a log that was killed, the end of the newest file behind the last
 //! checkpoint cannot be told from a commit that was torn by the crash, so from the damaged place on it may be left out.
 //!
-//! Every run takes other places, spread over all files, within seconds. With `CORRUPTION=exhaustive` every byte of every file of
-//! events, of the witness and of sled's small files is flipped and is a place to cut at, and a place in every 64 bytes of its
-//! large one; that should take an hour or more, and has not been run to its end. `CORRUPTION_SEED` repeats a run.
+//! Every run takes other places, spread over all files, within seconds. With `CORRUPTION=exhaustive` a bit of every byte of every
+//! file of events, of the witness and of sled's small files is flipped, every fourth is a place to cut at, every 32nd is zeroed in
+//! all ways, and so is a place in every 512 bytes of sled's large one. `CORRUPTION_SEED` repeats a run.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests stop where they cannot go on, as tests do")]
 
@@ -107,7 +107,7 @@ fn stopped(directory: &Path, clock: &Arc<ManualClock>) -> SledLog {
     let log = open(directory, clock);
     append(&log, vec![keyed(event("once", "once"), RETRIES[0])]);
     fill(&log, 0..60);
-    append(&log, vec![event("large", &"\u{e9}".repeat(20_000))]);
+    append(&log, vec![event("large", &"\u{e9}".repeat(4_000))]);
     remove_all(&log, &[trim("log", Keep { events: Some(20), ..Keep::default() })]);
     block_on(log.close());
     drop(log);
@@ -117,6 +117,25 @@ fn stopped(directory: &Path, clock: &Arc<ManualClock>) -> SledLog {
     let topic = Topic::parse("states").unwrap();
     remove_all(&log, &[Removal::Superseded { topic, tombstones_before: Timestamp::default() }]);
     remove_all(&log, &[trim("a.b", Keep { events: Some(0), ..Keep::default() })]);
+    append(&log, vec![keyed(event("once", "once"), RETRIES[2])]);
+    log
+}
+
+/// Makes a store most of whose first block of 1,024 places is removed, and given back to the system.
+fn packed(directory: &Path, clock: &Arc<ManualClock>) -> SledLog {
+    let log = open(directory, clock);
+    append(&log, vec![keyed(event("once", "once"), RETRIES[0])]);
+    fill(&log, 0..10);
+    for n in 0..26 {
+        let topic = |m: usize| if m.is_multiple_of(25) { "kept" } else { "bulk" };
+        append(&log, (0..50).map(|m| event(topic(m), &format!("{n} {m}"))).collect());
+    }
+    append(&log, vec![keyed(event("once", "once"), RETRIES[1])]);
+    fill(&log, 10..20);
+    let topic = Topic::parse("states").unwrap();
+    remove_all(&log, &[Removal::Superseded { topic, tombstones_before: Timestamp::default() }]);
+    remove_all(&log, &[trim("bulk", Keep { events: Some(30), ..Keep::default() })]);
+    while log.give_back().unwrap() {}
     append(&log, vec![keyed(event("once", "once"), RETRIES[2])]);
     log
 }
@@ -200,8 +219,8 @@ fn ends_of_chunks(bytes: &[u8]) -> Vec<usize> {
     ends
 }
 
-/// The store as a stop leaves it, and as a kill a little later does.
-fn stores(place: &Path, clock: &Arc<ManualClock>) -> [Store; 2] {
+/// A store as a stop leaves it, and as a kill a little later does; and one that was packed.
+fn stores(place: &Path, clock: &Arc<ManualClock>) -> [Store; 3] {
     let directory = place.join("original");
     let log = stopped(&directory, clock);
     block_on(log.close());
@@ -236,7 +255,21 @@ fn stores(place: &Path, clock: &Arc<ManualClock>) -> [Store; 2] {
             checkpoint: None,
         },
         Store { files: killed, ledger: ledger_when_killed, newest: newest_when_stopped, checkpoint },
+        packed_store(place, clock),
     ]
+}
+
+fn packed_store(place: &Path, clock: &Arc<ManualClock>) -> Store {
+    let directory = place.join("packed");
+    let log = packed(&directory, clock);
+    block_on(log.close());
+    drop(log);
+    let files = files(&directory);
+    let is_packed = |path: &&PathBuf| path.starts_with("events") && path.extension().unwrap() != "0";
+    assert!(files.keys().any(|path| is_packed(&path)), "nothing was packed: {:?}", files.keys());
+    let ledger = ledger(&open_files(&files, &place.join("of packed"), clock)).unwrap();
+    let newest = newest(&files);
+    Store { files, ledger, newest, checkpoint: None }
 }
 
 fn open_files(files: &Files, directory: &Path, clock: &Arc<ManualClock>) -> SledLog {
@@ -306,7 +339,9 @@ impl Store {
         let mut damages = vec![Damage::Remove];
         if path.starts_with("events") {
             let name = path.to_str().unwrap();
-            damages.push(Damage::Double(name.replace(".0", ".1").into()));
+            // One more of another generation: what was packed, and what packing left.
+            let other = if path.extension().unwrap() == "0" { "1" } else { "0" };
+            damages.push(Damage::Double(Path::new(name).with_extension(other)));
             damages.push(Damage::Double("events/00000000000000000005.0".into()));
             damages.push(Damage::Double("events/00000000000000999999.0".into()));
         } else {
@@ -315,9 +350,9 @@ impl Store {
         let places: Vec<usize> = match (is_exhaustive, is_large) {
             (true, false) => (0..length).collect(),
             (true, true) => {
-                (0..length).step_by(64).map(|at| at + numbers.below(64).min(length - at - 1)).collect()
+                (0..length).step_by(512).map(|at| at + numbers.below(512).min(length - at - 1)).collect()
             }
-            (false, _) if is_lock => vec![0],
+            (false, _) if is_lock => (0..length.min(1)).collect(),
             (false, _) => {
                 let count = if is_large { 40 } else { 9 };
                 let mut places: Vec<usize> = (0..count).map(|_| numbers.below(length.max(1))).collect();
@@ -336,9 +371,17 @@ impl Store {
                 Damage::Zero(at, 512),
                 Damage::Zero(at, 1),
             ];
-            match is_exhaustive {
-                true => damages.extend(all),
-                false => damages.extend([all[number % 6].clone(), all[(number + 3) % 6].clone()]),
+            match (is_exhaustive, is_large) {
+                (true, true) => damages.push(all[number % 6].clone()),
+                (true, false) => {
+                    let count = match number {
+                        _ if number.is_multiple_of(32) => 6,
+                        _ if number.is_multiple_of(4) => 2,
+                        _ => 1,
+                    };
+                    damages.extend(all.into_iter().take(count));
+                }
+                (false, _) => damages.extend([all[number % 6].clone(), all[(number + 3) % 6].clone()]),
             }
         }
         damages
@@ -385,11 +428,11 @@ fn say(directory: &Path, clock: Arc<ManualClock>) -> Result<Ledger, String> {
     }
 }
 
-/// Runs all damages of both stores on several threads, and returns what went wrong.
+/// Runs all damages of all stores on several threads, and returns what went wrong.
 #[expect(clippy::print_stdout, reason = "a run that fails is repeated with what it printed")]
 fn run(
     place: &Path,
-    stores: &[Store; 2],
+    stores: &[Store; 3],
     clock: &Arc<ManualClock>,
     cases: Vec<(usize, PathBuf, Damage)>,
 ) -> Vec<String> {
@@ -402,7 +445,7 @@ fn run(
                 loop {
                     let number = next.fetch_add(1, Ordering::SeqCst);
                     let Some((store, path, damage)) = cases.get(number) else { return };
-                    let store = &stores[*store];
+                    let (kind, store) = (["stopped", "killed", "packed"][*store], &stores[*store]);
                     let directory = place.join(format!("case-{thread}-{number}"));
                     write(&store.damaged(path, damage), &directory);
                     let (sender, receiver) = mpsc::channel();
@@ -419,7 +462,6 @@ fn run(
                     match judged {
                         Ok(is_served) => drop(counts[usize::from(is_served)].fetch_add(1, Ordering::SeqCst)),
                         Err(what) => {
-                            let kind = if store.checkpoint.is_some() { "killed" } else { "stopped" };
                             let what = format!("{kind} {} {damage:?}: {what}", path.display());
                             wrong.lock().unwrap().push(what);
                         }
