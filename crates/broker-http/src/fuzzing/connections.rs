@@ -36,19 +36,25 @@ pub fn publish(input: &[u8]) {
     // What the input does not say any more is not sent.
     let mut sent = Vec::new();
     let _ = write_requests(&mut input, &mut sent);
-    // Streams of events go on for ever.
-    if sent.windows(3).any(|three| three.eq_ignore_ascii_case(b"get")) {
-        return;
-    }
     let fast = Side::run(&sent, true, &mut input);
     let web = Side::run(&sent, false, &mut input);
     let text = String::from_utf8_lossy(&sent);
-    let (of_fast, of_web) = (fast.until_closed(), web.until_closed());
-    assert_eq!(of_fast, of_web, "{text}");
-    // actix goes on with requests that came together with one whose answer closes the connection.
-    let events = match of_fast.len() < fast.answers.len() || of_web.len() < web.answers.len() {
-        true => fast.events.len().min(web.events.len()),
-        false => fast.events.len().max(web.events.len()),
+    let (of_fast, of_web) = (fast.ends(), web.ends());
+    // Where a connection ends follows from where the network cuts in two cases, both actix's own doing. It forgets that a client asked
+    // for the end when the next request has come by then. And it ends the connection behind its answer to a request whose body
+    // it does not read and has not got yet; had it come, it goes on. Nobody reads that of a GET or an OPTIONS, or
+    // waits for that of a client which waits for leave itself.
+    let has = |word: &[u8]| sent.windows(word.len()).any(|found| found.eq_ignore_ascii_case(word));
+    let words: [&[u8]; 4] = [b"close", b"get", b"options", b"100-continue"];
+    if !words.into_iter().any(has) {
+        assert_eq!(of_fast, of_web, "{text}");
+    }
+    let end = of_fast.into_iter().chain(of_web).min();
+    assert_eq!(fast.told(end), web.told(end), "{text}");
+    // It also goes on with what came together with a request whose answer closes the connection.
+    let events = match end {
+        Some(_) => fast.events.len().min(web.events.len()),
+        None => fast.events.len().max(web.events.len()),
     };
     assert_eq!(fast.events.get(..events), web.events.get(..events), "{text}");
 }
@@ -56,14 +62,30 @@ pub fn publish(input: &[u8]) {
 /// What became of what was sent.
 struct Side {
     events: Vec<Event>,
-    answers: Vec<String>,
+    answers: Vec<Answer>,
+}
+
+/// What was answered to one request.
+struct Answer {
+    text: String,
+    has_body: bool,
+    /// A connection has no other answer behind this one.
+    is_last: bool,
 }
 
 impl Side {
-    /// The answers up to the one that closes the connection.
-    fn until_closed(&self) -> &[String] {
-        let closing = self.answers.iter().position(|answer| answer.contains(", connection: close,"));
-        &self.answers[..closing.map_or(self.answers.len(), |last| last + 1)]
+    /// How many answers with a body there are up to the last one that counts. What no HTTP parser takes is refused without a body;
+    /// whether that is told behind an answer that ends the connection depends on what had come by then.
+    fn ends(&self) -> Option<usize> {
+        let is_refused = |answer: &Answer| answer.text.contains(", http/1.1 400 bad request");
+        let counts = |answer: &Answer| answer.is_last && (answer.has_body || !is_refused(answer));
+        let last = self.answers.iter().position(counts)?;
+        Some(self.answers[..=last].iter().filter(|answer| answer.has_body).count())
+    }
+
+    fn told(&self, end: Option<usize>) -> Vec<&str> {
+        let told = self.answers.iter().filter(|answer| answer.has_body).map(|answer| answer.text.as_str());
+        told.take(end.unwrap_or(usize::MAX)).collect()
     }
 
     fn run(sent: &[u8], is_fast: bool, input: &mut Unstructured<'_>) -> Self {
@@ -130,26 +152,28 @@ fn events(log: &MemoryLog) -> Vec<Event> {
     }
 }
 
-/// The answers, each with its lines in order, without what differs from one server to the next.
-fn answers(told: &[u8]) -> Vec<String> {
+/// The answers, each with its lines in order, without what differs from one server to the next. A stream of events is the last one,
+/// and what it tells has tests of its own.
+fn answers(told: &[u8]) -> Vec<Answer> {
     let (mut rest, mut answers) = (told, Vec::new());
     while let Some(head) = memchr::memmem::find(rest, b"\r\n\r\n").map(|end| end + 4) {
         let text = String::from_utf8_lossy(&rest[..head]).to_ascii_lowercase();
+        let is_stream = text.contains("\r\ncontent-type: text/event-stream");
         let length =
             text.split("\r\n").find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-        let end = (head + length.unwrap_or(0)).min(rest.len());
-        let mut lines: Vec<&str> = text.split("\r\n").filter(|line| !line.starts_with("date: ")).collect();
+        let end = if is_stream { rest.len() } else { (head + length.unwrap_or(0)).min(rest.len()) };
+        let is_last = is_stream || text.contains("\r\nconnection: close\r\n");
+        let is_told = |line: &&str| !line.starts_with("date: ") && *line != "connection: close";
+        let mut lines: Vec<&str> = text.split("\r\n").filter(is_told).collect();
         lines.sort_unstable();
-        let body = masked(&String::from_utf8_lossy(&rest[head..end]));
-        // What no HTTP parser takes is refused without a body. Whether that is told behind an answer that ends the connection
-        // depends on what had come by then.
-        if !body.is_empty() {
-            answers.push(format!("{} | {body}", lines.join(", ")));
-        }
+        let (lines, has_body) = (lines.join(", "), end > head);
+        let body = if is_stream { String::new() } else { masked(&String::from_utf8_lossy(&rest[head..end])) };
+        answers.push(Answer { text: format!("{lines} | {body}"), has_body, is_last });
         rest = &rest[end..];
     }
     if !rest.is_empty() {
-        answers.push(format!("no answer: {:?}", String::from_utf8_lossy(rest)));
+        let text = format!("no answer: {:?}", String::from_utf8_lossy(rest));
+        answers.push(Answer { text, has_body: true, is_last: true });
     }
     answers
 }
@@ -160,7 +184,7 @@ fn masked(body: &str) -> String {
     parts.fold(first, |text, part| format!("{text}\"uuid\":\"...{}", part.get(36..).unwrap_or_default()))
 }
 
-const METHODS: [&str; 8] = ["POST", "POST", "POST", "POST", "PUT", "DELETE", "post", "OPTIONS"];
+const METHODS: [&str; 9] = ["POST", "POST", "POST", "POST", "PUT", "DELETE", "post", "OPTIONS", "GET"];
 const PATHS: [&str; 12] = [
     "/v1/topics/a/events",
     "/v1/topics/a/events",
@@ -213,6 +237,10 @@ fn write_requests(input: &mut Unstructured<'_>, sent: &mut Vec<u8>) -> Result<()
         sent.extend_from_slice(format!("{} {path} HTTP/{version}\r\n", input.choose(&METHODS)?).as_bytes());
         if !input.ratio(1, 16)? {
             sent.extend_from_slice(b"Host: localhost\r\n");
+        }
+        // Whoever gets a stream gets nothing else over the same connection.
+        if !input.ratio(1, 16)? {
+            sent.extend_from_slice(b"Accept: application/json\r\n");
         }
         for _ in 0..input.int_in_range(0..=3)? {
             let header = if input.ratio(1, 8)? { input.arbitrary()? } else { *input.choose(&HEADERS)? };
