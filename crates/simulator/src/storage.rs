@@ -7,6 +7,7 @@ mod history;
 mod interpose;
 mod journal;
 mod phase;
+mod profile;
 pub(crate) mod seed;
 mod twin;
 

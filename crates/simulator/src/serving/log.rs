@@ -1,6 +1,7 @@
 //! A log in memory that answers late, and writes down what it was really given.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_log::contract::{filter, read_from};
@@ -33,11 +34,18 @@ pub(crate) struct LateLog {
     pub(crate) numbers: Shared<Numbers>,
     /// What happened, in order.
     pub(crate) diary: Shared<Vec<String>>,
+    /// Removals that were asked for and have no answer yet.
+    pub(crate) under_way: Arc<AtomicUsize>,
 }
 
 impl LateLog {
     pub(crate) fn write_down(&self, what: String) {
         lock(&self.diary).push(what);
+    }
+
+    /// Whether all removals that were asked for were answered, or given up.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.under_way.load(Ordering::SeqCst) == 0
     }
 
     fn delay(&self) -> u64 {
@@ -96,8 +104,13 @@ impl EventLog for LateLog {
 
     fn remove(&self, removals: Vec<Removal>) -> BoxFuture<'static, Result<Removed, ReadError>> {
         let log = self.clone();
+        let under_way = UnderWay::begin(&self.under_way);
         async move {
-            step_back(log.delay()).await;
+            let _under_way = under_way;
+            // Now and then so late that others publish and read meanwhile.
+            let late = lock(&log.numbers).one_of(&[0, 0, 0, 60]);
+            let late = late + log.delay();
+            step_back(late).await;
             let mut sum = Removed::default();
             for removal in &removals {
                 let step = log.remove_one(removal)?;
@@ -139,6 +152,22 @@ impl EventLog for LateLog {
 
     fn close(&self) -> BoxFuture<'static, ()> {
         self.inner.close()
+    }
+}
+
+/// Counted as long as it is held.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        UnderWay(Arc::clone(count))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

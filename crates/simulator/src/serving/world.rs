@@ -15,7 +15,7 @@ use event_log::{
 
 use crate::numbers::Numbers;
 use crate::serving::log::{LateLog, Shared, lock};
-use crate::serving::readers::{Fate, Reader};
+use crate::serving::readers::{Fate, Published, Reader};
 use crate::serving::turns::{Tasks, step_back};
 
 const TOPICS: [&str; 4] = ["stocks.a", "stocks.b", "news.x", "states"];
@@ -85,6 +85,7 @@ fn live(seed: u64, diary: &Shared<Vec<String>>) -> Trace {
         truth: Shared::default(),
         numbers: Arc::new(Mutex::new(Numbers::new(seed, &[1 << 42]))),
         diary: Arc::clone(diary),
+        under_way: Arc::default(),
     };
     let (broker, turns) = start(&log, &clock);
     let (tasks, readers, retries) = (Tasks::default(), Vec::new(), Vec::new());
@@ -326,7 +327,7 @@ async fn follow(broker: Broker, log: LateLog, reader: Shared<Reader>, start: Sta
                 let events: Vec<Arc<Event>> = match events {
                     Events::Recent(events) => {
                         let events = events.iter().map(|recent| Arc::clone(&recent.event));
-                        events.inspect(|event| assert_not_purged(event, &log)).collect()
+                        events.inspect(|event| assert_not_gone(event, &log)).collect()
                     }
                     Events::Replayed(events) => decoded(events),
                 };
@@ -353,10 +354,14 @@ async fn follow(broker: Broker, log: LateLog, reader: Shared<Reader>, start: Sta
     }
 }
 
-/// What the broker has in its hand, it has from memory: nothing that a purge took before that was answered.
-fn assert_not_purged(event: &Event, log: &LateLog) {
-    let is_purged = lock(&log.truth).events[&event.position].purged;
-    assert!(!is_purged, "{} was purged, and is served from memory", event.position);
+/// What the broker has in its hand, it has from memory: nothing that a purge took before that was answered; and nothing that is
+/// gone at all, unless it goes just now.
+fn assert_not_gone(event: &Event, log: &LateLog) {
+    let truth = lock(&log.truth);
+    let Published { purged, fate, .. } = &truth.events[&event.position];
+    assert!(!purged, "{} was purged, and is served from memory", event.position);
+    let is_there = *fate == Fate::Kept || !log.is_at_rest();
+    assert!(is_there, "{} is gone ({fate:?}), and is served from memory", event.position);
 }
 
 #[cfg(test)]

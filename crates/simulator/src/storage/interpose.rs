@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
+use std::time::Duration;
 
 use libc::{iovec, mode_t, off64_t, size_t, ssize_t};
 
@@ -40,6 +41,8 @@ struct Recorder {
 }
 
 const PAGE_BYTES: u64 = 4_096;
+/// How long a call takes that fails.
+const FAILS_AFTER: Duration = Duration::from_millis(3);
 
 #[derive(Clone, Copy)]
 struct File {
@@ -80,6 +83,34 @@ pub(crate) fn note(entry: &Entry) {
 /// From now on faults are as given.
 pub(crate) fn set_faults(faults: Vec<Fault>) {
     lock().as_mut().expect("a recording has begun").faults = faults;
+}
+
+/// Lets each thread of this process tell where it is, on the standard error. Only for a process that ends then: a thread may be
+/// anywhere, so what it does here may never come back.
+#[expect(clippy::print_stderr, reason = "whoever started the process reads it there")]
+pub(crate) fn show_stacks() {
+    extern "C" fn show(_signal: c_int) {
+        let thread = std::thread::current();
+        let stack = std::backtrace::Backtrace::force_capture();
+        eprintln!("thread {}:\n{stack}", thread.name().unwrap_or("without a name"));
+    }
+    // SAFETY: the handler is a function of this program. What it must not do in general is what its caller is told of.
+    unsafe { libc::signal(libc::SIGUSR1, show as *const () as libc::sighandler_t) };
+    for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let Some(thread) = thread.file_name().to_str().and_then(|name| name.parse::<c_int>().ok()) else {
+            continue;
+        };
+        // SAFETY: takes no pointers; the handler is in place.
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGUSR1) };
+        // One after the other, or none could be read.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Ends the process without anything that a hanging thread may hold up.
+pub(crate) fn end_at_once(code: c_int) -> ! {
+    // SAFETY: takes no pointers, and nothing follows.
+    unsafe { libc::_exit(code) }
 }
 
 fn lock() -> MutexGuard<'static, Option<Recorder>> {
@@ -142,7 +173,10 @@ impl Recorder {
 
     /// Whether a call is to fail, and with what; a write may be allowed a part.
     fn fault(&mut self, call: Call) -> Option<c_int> {
-        self.faults.iter_mut().find_map(|fault| fault.strikes(call))
+        let error = self.faults.iter_mut().find_map(|fault| fault.strikes(call))?;
+        // A disk takes its time before it says that it cannot; whoever waits for it waits by then.
+        std::thread::sleep(FAILS_AFTER);
+        Some(error)
     }
 
     /// How many of so many bytes there is room for.

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use event_log::contract::WINDOW;
@@ -20,12 +21,17 @@ use crate::storage::fault::Fault;
 use crate::storage::history::{Answer, Condition, Kept, Kind, Ledger, Mark, Operation, Shape};
 use crate::storage::interpose::{self, GateWaker, gate};
 use crate::storage::journal::Entry;
+use crate::storage::profile::Profile;
 use crate::storage::twin::{self, TOPICS, Twin};
 
 /// The exit code of a life whose engine met a fault and stopped, as it should.
 pub(crate) const FAILED: i32 = 10;
 /// The exit code of a life that broke a promise.
 pub(crate) const BROKEN: i32 = 20;
+/// The exit code of a life that did not end by itself.
+pub(crate) const HUNG: i32 = 30;
+/// A life that takes longer hangs; most take less than a tenth of one.
+const LIFE_SECONDS: u32 = 60;
 /// When the first life begins, in microseconds.
 const BEGINNING: u64 = 1_795_226_400_000_000;
 
@@ -60,6 +66,7 @@ pub(crate) fn run(phase: Phase) -> ! {
     let journal = File::create(&phase.journal).expect("a journal can be made");
     let at_open = if phase.faults_at_open { phase.faults.clone() } else { Vec::new() };
     interpose::begin(Path::new(&phase.root), journal, at_open);
+    end_if_it_hangs();
     let has_faults = !phase.faults.is_empty();
     let code = match catch_unwind(AssertUnwindSafe(|| live(phase))) {
         Ok(Ok(())) => 0,
@@ -77,14 +84,32 @@ pub(crate) fn run(phase: Phase) -> ! {
     std::process::exit(code)
 }
 
+/// Ends a life that hangs, and says where each of its threads is.
+fn end_if_it_hangs() {
+    let watch = || {
+        // A second at a time: a process that is stopped meanwhile does not hang.
+        (0..LIFE_SECONDS).for_each(|_| std::thread::sleep(Duration::from_secs(1)));
+        interpose::show_stacks();
+        interpose::end_at_once(HUNG);
+    };
+    std::thread::Builder::new().name("watch".to_owned()).spawn(watch).expect("a thread");
+}
+
 fn options(phase: &Phase) -> SledOptions {
     let mut numbers = Numbers::new(phase.seed, &[]);
+    let (segment_bytes, checkpoint_events) = match Profile::of(phase.seed) {
+        Profile::Mixed | Profile::Starts => {
+            (numbers.one_of(&[4 << 10, 16 << 10, 64 << 10]), numbers.one_of(&[10, 50, 300, usize::MAX]))
+        }
+        Profile::Packing => (numbers.one_of(&[4 << 10, 16 << 10]), numbers.one_of(&[10, 50, 300])),
+        Profile::Torn => (4 << 10, usize::MAX),
+    };
     SledOptions {
         idempotency_window: WINDOW,
         free_disk_bytes_min: 0,
-        segment_bytes: numbers.one_of(&[4 << 10, 16 << 10, 64 << 10]),
+        segment_bytes,
         key_bucket_entries: 8,
-        checkpoint_events: numbers.one_of(&[10, 50, 300, usize::MAX]),
+        checkpoint_events,
         recent_bytes: numbers.one_of(&[0, 0, 8 << 20]),
         cache_bytes: 4 << 20,
         pack: false,
@@ -114,8 +139,13 @@ fn live(phase: Phase) -> Result<(), Failed> {
     }
     // Dropping it would wait for a writer that may be held at the gate.
     let mut life = ManuallyDrop::new(Life { engine, twin, numbers, now: last, options, clock });
-    let steps = 5 + life.numbers.below(30);
-    (0..steps).try_for_each(|_| life.step(&phase))?;
+    let profile = Profile::of(phase.seed);
+    let steps = profile.steps(&mut life.numbers);
+    (0..steps).try_for_each(|_| match profile {
+        Profile::Mixed | Profile::Starts => life.step(&phase),
+        Profile::Packing => life.step_of_packing(&phase),
+        Profile::Torn => life.append_some(),
+    })?;
     if life.numbers.percent(50) {
         life.close();
     }
@@ -163,6 +193,24 @@ impl Life {
                 self.twin.compare(&self.engine, &mut self.numbers);
                 Ok(())
             }
+        }
+    }
+
+    /// Blocks of 1,024 places become complete, and mostly dead; then they are packed.
+    fn step_of_packing(&mut self, phase: &Phase) -> Result<(), Failed> {
+        if self.twin.events() < 1_200 {
+            return self.append(&[(Shape::Many, Condition::Nothing)]);
+        }
+        match self.numbers.below(12) {
+            0 | 1 => self.append_some(),
+            2 => self.append(&[(Shape::Many, Condition::Nothing)]),
+            3..6 => {
+                let few = self.numbers.below(60);
+                let topic = self.numbers.one_of(&[0, 0, 1, 2, 3, 4]);
+                self.remove(Kind::Trim { topic, kept: Kept::Events(few) })
+            }
+            6..10 => self.engine.give_back().map(drop).map_err(|error| self.failed(&error.to_string())),
+            _ => self.step(phase),
         }
     }
 

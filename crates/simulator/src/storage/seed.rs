@@ -9,14 +9,10 @@ use anyhow::{Context, bail, ensure};
 use crate::numbers::Numbers;
 use crate::storage::disk::{Cut, Disk, Image};
 use crate::storage::fault::{Call, Fault};
-use crate::storage::history::{Ledger, Mark};
+use crate::storage::history::Ledger;
 use crate::storage::journal::{self, Entry};
-use crate::storage::phase::{BROKEN, FAILED, Phase};
-
-/// How many cuts are made in each life, by its depth.
-const CUTS: [usize; 4] = [5, 2, 1, 0];
-/// A life that takes longer hangs.
-const LIFE_SECONDS: &str = "300";
+use crate::storage::phase::{BROKEN, FAILED, HUNG, Phase};
+use crate::storage::profile::Profile;
 
 /// What a seed came to, for the one who counts.
 #[derive(Debug, Default, Clone, Copy)]
@@ -81,11 +77,9 @@ impl Seed<'_> {
         let of_life = || format!("life {path:?}, faults {:?}", phase.faults);
         self.check_recorder(&disk, &entries, &root).with_context(of_life)?;
         check_snapshots(&entries).with_context(of_life)?;
-        if depth + 1 >= CUTS.len() {
-            return Ok(());
-        }
-        for number in 0..CUTS[depth] as u64 {
-            let moment = moment(&entries, &mut numbers);
+        let profile = Profile::of(self.seed);
+        for number in 0..profile.cuts()[depth] as u64 {
+            let moment = profile.moment(&entries, &mut numbers);
             let mut disk = disk.clone();
             let mut ledger = ledger.clone();
             for entry in &entries[..moment] {
@@ -95,7 +89,9 @@ impl Seed<'_> {
                 }
             }
             let share = numbers.one_of(&[10, 50, 90]);
+            let is_killed = profile == Profile::Starts && depth == 0 && numbers.percent(50);
             let cut = match numbers.below(10) {
+                _ if is_killed => Cut::Kill,
                 0 | 1 => Cut::Kill,
                 2 | 3 => Cut::Nothing,
                 4 | 5 => Cut::Ordered(share),
@@ -107,8 +103,14 @@ impl Seed<'_> {
             };
             self.counts.cuts += 1;
             let path = [path, &[number]].concat();
-            self.live(&next, ledger, &path)
-                .with_context(|| format!("after {cut:?} at {moment} of {} entries", entries.len()))?;
+            self.live(&next, ledger, &path).with_context(|| {
+                let faults = if phase.faults.is_empty() {
+                    String::new()
+                } else {
+                    format!(", faults {:?}", phase.faults)
+                };
+                format!("after {cut:?} at {moment} of {} entries{faults}", entries.len())
+            })?;
         }
         Ok(())
     }
@@ -116,9 +118,7 @@ impl Seed<'_> {
     fn run_process(&self, phase: &Phase) -> anyhow::Result<Vec<Entry>> {
         let file = self.folder.join("phase");
         std::fs::write(&file, journal::encode(phase))?;
-        let output = Command::new("timeout")
-            .args(["-s", "ABRT", LIFE_SECONDS])
-            .arg(std::env::current_exe()?)
+        let output = Command::new(std::env::current_exe()?)
             .arg("phase")
             .arg(&file)
             .env("RUST_BACKTRACE", "0")
@@ -130,6 +130,7 @@ impl Seed<'_> {
             Some(0) => {}
             Some(FAILED) if !phase.faults.is_empty() => {}
             Some(1) if !phase.faults.is_empty() && stopped_at_barrier => {}
+            Some(HUNG) => bail!("the process hangs:\n{said}"),
             Some(BROKEN) => bail!("a promise was broken:\n{said}"),
             _ => bail!("the process ended with {}:\n{said}", output.status),
         }
@@ -170,18 +171,6 @@ fn check_snapshots(entries: &[Entry]) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// When a cut comes: anywhere, or just after something was told.
-fn moment(entries: &[Entry], numbers: &mut Numbers) -> usize {
-    let told: Vec<usize> = (0..entries.len())
-        .filter(|at| matches!(entries[*at], Entry::Mark(Mark::Done(_) | Mark::Opened { .. })))
-        .collect();
-    match numbers.below(10) {
-        0..4 if !told.is_empty() => told[numbers.index(told.len())] + 1,
-        4 => entries.len(),
-        _ => numbers.index(entries.len() + 1),
-    }
 }
 
 fn faults(numbers: &mut Numbers) -> Vec<Fault> {
