@@ -7,6 +7,7 @@ use event_log::{AppendError, Batch, Epochs, Receipt, Topic};
 use mime::Mime;
 
 use crate::body;
+use crate::caller::Caller;
 use crate::envelope;
 use crate::json;
 use crate::problem::Problem;
@@ -36,7 +37,9 @@ pub(crate) async fn publish(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,
+    caller: Caller,
 ) -> Result<HttpResponse, Problem> {
+    caller.publish_something()?;
     Query::parse(&request, &[])?;
     refuse_conditions(&request)?;
     let form = form(&request)?;
@@ -44,6 +47,10 @@ pub(crate) async fn publish(
     let body = body::read(&request, payload, options.batch_bytes_max, "max_batch").await?;
     let limits = Limits { events_max: options.batch_events_max, data_bytes_max: options.data_bytes_max };
     let events = parse::events(&body, form, limits)?;
+    for (index, event) in events.iter().enumerate() {
+        let refuse = |problem: Problem| problem.with_line(parse::line_of(&body, form, index));
+        caller.publish(&event.topic).map_err(refuse)?;
+    }
     let topics: Vec<Topic> = events.iter().map(|event| event.topic.clone()).collect();
     let epochs = state.broker.epochs();
     let receipt = state.broker.publish(Batch::new(events)).await.map_err(|error| {

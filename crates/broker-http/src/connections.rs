@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use atomic_waker::AtomicWaker;
+use auth::{Identity, Revocations};
 use event_log::{EventId, Filter, Position, Timestamp};
 use parking_lot::Mutex;
 use rand::RngExt;
 use serde::Serialize;
 
+use crate::caller::Caller;
 use crate::json;
 use crate::path::segment;
 use crate::problem::Problem;
@@ -30,10 +33,23 @@ pub(crate) struct Connection {
     since: Timestamp,
     remote: Option<SocketAddr>,
     filter: Arc<Filter>,
+    /// Whose token it was opened with.
+    identity: Mutex<Option<Arc<Identity>>>,
     cursor: AtomicU64,
-    ended: AtomicBool,
+    /// When its token is good no longer, in microseconds; [`NEVER`] if it needs none.
+    token_ends: AtomicU64,
+    /// Why it is to end: an index of [`REASONS`], or one behind them.
+    ended: AtomicUsize,
     waker: AtomicWaker,
 }
+
+const NEVER: u64 = u64::MAX;
+
+/// Why a stream is ended from outside.
+const REASONS: [&str; 2] = [ENDED, TOKEN_EXPIRED];
+const ENDED: &str = "ended";
+/// Its token is good no longer.
+pub(crate) const TOKEN_EXPIRED: &str = "token-expired";
 
 impl Connection {
     pub(crate) fn id(&self) -> String {
@@ -45,18 +61,45 @@ impl Connection {
         self.cursor.store(cursor.get(), Ordering::Relaxed);
     }
 
-    /// Ready once it is to end.
-    pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Poll<()> {
+    /// Ready once it is to end, with why.
+    pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Poll<&'static str> {
         self.waker.register(context.waker());
-        match self.ended.load(Ordering::Acquire) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        match REASONS.get(self.ended.load(Ordering::Acquire)) {
+            Some(reason) => Poll::Ready(reason),
+            None => Poll::Pending,
         }
     }
 
-    fn end(&self) {
-        self.ended.store(true, Ordering::Release);
+    fn end(&self, reason: &'static str) {
+        let index = REASONS.iter().position(|known| *known == reason).unwrap_or(0);
+        self.ended.store(index, Ordering::Release);
         self.waker.wake();
+    }
+
+    /// It goes on with another token.
+    fn renew(&self, identity: &Arc<Identity>) {
+        *self.identity.lock() = Some(Arc::clone(identity));
+        self.token_ends.store(identity.expires.as_micros(), Ordering::Release);
+        // The new one may end earlier.
+        self.waker.wake();
+    }
+
+    fn is_revoked(&self, revocations: &Revocations) -> bool {
+        self.identity.lock().as_ref().is_some_and(|identity| revocations.revoke(identity))
+    }
+
+    fn subject(&self) -> Option<String> {
+        self.identity.lock().as_ref().and_then(|identity| identity.subject.clone())
+    }
+}
+
+impl Connections {
+    /// Ends those whose tokens were revoked.
+    pub(crate) fn end_revoked(&self, revocations: &Revocations) {
+        let open: Vec<Arc<Connection>> = self.0.lock().values().cloned().collect();
+        open.iter()
+            .filter(|connection| connection.is_revoked(revocations))
+            .for_each(|connection| connection.end(TOKEN_EXPIRED));
     }
 }
 
@@ -71,20 +114,35 @@ impl Listed {
         state: web::Data<State>,
         remote: Option<SocketAddr>,
         filter: Arc<Filter>,
+        identity: Option<Arc<Identity>>,
         cursor: Position,
     ) -> Self {
+        let token_ends = identity.as_ref().map_or(NEVER, |identity| identity.expires.as_micros());
         let connection = Arc::new(Connection {
             number: rand::rng().random(),
             since: state.broker.now(),
             remote,
             filter,
+            identity: Mutex::new(identity),
             cursor: AtomicU64::new(cursor.get()),
-            ended: AtomicBool::new(false),
+            token_ends: AtomicU64::new(token_ends),
+            ended: AtomicUsize::new(REASONS.len()),
             waker: AtomicWaker::new(),
         });
         let key = (connection.since, connection.number);
         state.connections.0.lock().insert(key, Arc::clone(&connection));
+        // What was revoked since the token was judged has either seen this connection, or is seen now.
+        if connection.is_revoked(&state.broker.revocations()) {
+            connection.end(TOKEN_EXPIRED);
+        }
         Listed { state, connection }
+    }
+
+    /// How long its token is still good; nothing if it needs none.
+    pub(crate) fn token_left(&self) -> Option<Duration> {
+        let ends = self.connection.token_ends.load(Ordering::Acquire);
+        let left = || ends.saturating_sub(self.state.broker.now().as_micros());
+        (ends != NEVER).then(|| Duration::from_micros(left()))
     }
 }
 
@@ -111,8 +169,8 @@ struct Listing {
 struct Entry {
     id: String,
     remote: Option<SocketAddr>,
-    /// Nobody is authenticated yet.
-    subject: (),
+    /// Who reads, as the token said.
+    subject: Option<String>,
     patterns: Vec<String>,
     #[serde(serialize_with = "json::shown")]
     cursor: EventId,
@@ -127,7 +185,7 @@ impl Entry {
         Entry {
             id: connection.id(),
             remote: connection.remote,
-            subject: (),
+            subject: connection.subject(),
             patterns: connection
                 .filter
                 .patterns()
@@ -169,8 +227,47 @@ pub(crate) async fn end(request: HttpRequest, state: web::Data<State>) -> Result
         let detail = format!("no event stream with the id {id:?} is open; GET /v1/connections lists them");
         Problem::not_found("unknown-connection", detail)
     })?;
-    connection.end();
+    connection.end(ENDED);
     Ok(json::answer(StatusCode::OK, &Entry::new(&connection, &state)))
+}
+
+#[derive(Serialize)]
+struct Renewed {
+    connection: String,
+    subject: Option<String>,
+    #[serde(serialize_with = "json::shown")]
+    expires: Timestamp,
+}
+
+/// `POST /v1/connections/{id}/token`: the stream goes on with the token of this request, which has the same subject and
+/// grants what the stream reads.
+pub(crate) async fn renew(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(&request, &[])?;
+    let id = segment(&request, 2)?;
+    let identity = caller.known()?;
+    // Streams of others are not told from those that are not there.
+    let is_meant = |connection: &&Arc<Connection>| {
+        connection.id() == id && connection.subject() == identity.subject && identity.subject.is_some()
+    };
+    let connection = state.connections.0.lock().values().find(is_meant).cloned();
+    let connection = connection.ok_or_else(|| {
+        let detail = format!(
+            "the token's subject has no event stream with the id {id:?} open; a stream says its id in $open and in the \
+             header Perennial-Connection"
+        );
+        Problem::not_found("unknown-connection", detail)
+    })?;
+    caller.subscribe(connection.filter.patterns())?;
+    connection.renew(identity);
+    if connection.is_revoked(&state.broker.revocations()) {
+        connection.end(TOKEN_EXPIRED);
+    }
+    let subject = identity.subject.clone();
+    Ok(json::answer(StatusCode::OK, &Renewed { connection: id, subject, expires: identity.expires }))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The protocol: HTTP, JSON and `text/event-stream` over a [`broker::Broker`].
 //!
-//! A request's way: `access` (who may speak), the route in `server`, then one file for each thing that can be done:
+//! A request's way: `access` (who may speak, and for whom: `credentials`, `caller`), the route in `server`, then one file for each thing that can be done:
 //! `publish` and `batch` write, `read` and what it calls reads, `export` hands out the whole log as an `archive`. What a
 //! request says is taken apart strictly (`path`, `query`, `body`); whatever is refused is refused in one form (`problem`).
 //!
@@ -15,6 +15,8 @@ mod pulse;
 mod turns;
 
 mod access;
+mod caller;
+mod credentials;
 mod endpoint;
 mod options;
 mod problem;
@@ -48,12 +50,14 @@ mod export;
 mod health;
 mod metrics;
 mod policies;
+mod revocations;
 mod status;
 mod topics;
 
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 
+pub use caller::Authentication;
 pub use export::Archives;
 pub use options::{Options, StaticPage, Writable};
 pub use server::serve;

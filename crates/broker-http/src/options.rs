@@ -7,6 +7,7 @@ use std::time::Duration;
 use event_log::AppendError;
 use event_log::limits::{BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, DATA_BYTES_DEFAULT, STREAMS_DEFAULT};
 
+use crate::caller::Authentication;
 use crate::export::Archives;
 use crate::tls::Tls;
 
@@ -30,6 +31,8 @@ pub struct Options {
     pub batch_bytes_max: usize,
     /// Origins of web pages that may speak to the broker, beside those on this machine.
     pub allowed_origins: Vec<String>,
+    /// How callers are known; without it everybody on this machine may do everything.
+    pub authentication: Option<Authentication>,
     /// Event streams open at one time.
     pub streams_max: usize,
     /// Threads that serve connections.
@@ -56,6 +59,7 @@ impl Default for Options {
             batch_events_max: BATCH_EVENTS_DEFAULT,
             batch_bytes_max: BATCH_BYTES_DEFAULT,
             allowed_origins: Vec::new(),
+            authentication: None,
             streams_max: STREAMS_DEFAULT,
             tls: None,
             h2c: false,
@@ -77,6 +81,7 @@ impl fmt::Debug for Options {
             .field("batch_events_max", &self.batch_events_max)
             .field("batch_bytes_max", &self.batch_bytes_max)
             .field("allowed_origins", &self.allowed_origins)
+            .field("authentication", &self.authentication)
             .field("streams_max", &self.streams_max)
             .field("workers", &self.workers)
             .field("tls", &self.tls.is_some())

@@ -90,7 +90,7 @@ fn invalid(invalid: InvalidPolicy) -> Problem {
     }
 }
 
-fn act(error: ActError, epochs: &Epochs) -> Problem {
+pub(crate) fn act(error: ActError, epochs: &Epochs) -> Problem {
     match error {
         ActError::Refused(refused) => Problem::bad_request("invalid-pattern", "pattern", refused.detail),
         ActError::Append(error) => Problem::append(&error, epochs),

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, RETRY_AFTER};
+use actix_web::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use event_log::{AppendError, Epochs, Invalid, ReadError};
 use serde::Serialize;
@@ -24,6 +24,16 @@ pub(crate) struct Problem {
     line: Option<usize>,
     last_id: Option<Box<str>>,
     retry_after_seconds: Option<u32>,
+    /// Boxed, as most refusals have none.
+    challenge: Option<Box<Challenge>>,
+}
+
+/// What is told to who has to authenticate.
+#[derive(Debug)]
+struct Challenge {
+    text: &'static str,
+    /// The claim of a token that is missing or wrong.
+    claim: Option<&'static str>,
 }
 
 impl Problem {
@@ -37,6 +47,7 @@ impl Problem {
             line: None,
             last_id: None,
             retry_after_seconds: None,
+            challenge: None,
         }
     }
 
@@ -103,6 +114,11 @@ impl Problem {
         Problem { field: Some(field.into()), ..self }
     }
 
+    /// Says how one authenticates here (RFC 6750, 3), and which claim of the token is missing or wrong.
+    pub(crate) fn with_challenge(self, text: &'static str, claim: Option<&'static str>) -> Self {
+        Problem { challenge: Some(Box::new(Challenge { text, claim })), ..self }
+    }
+
     /// Where in a batch it was wrong.
     #[cfg(feature = "fuzzing")]
     pub(crate) fn line(&self) -> Option<usize> {
@@ -164,6 +180,8 @@ struct Body<'a> {
     line: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claim: Option<&'static str>,
 }
 
 impl ResponseError for Problem {
@@ -181,11 +199,15 @@ impl ResponseError for Problem {
             field: self.field.as_deref(),
             line: self.line,
             last_id: self.last_id.as_deref(),
+            claim: self.challenge.as_ref().and_then(|challenge| challenge.claim),
         };
         let mut response = HttpResponse::build(self.status);
         response.content_type(CONTENT_TYPE).insert_header((CACHE_CONTROL, "no-store"));
         if let Some(seconds) = self.retry_after_seconds {
             response.insert_header((RETRY_AFTER, seconds));
+        }
+        if let Some(challenge) = &self.challenge {
+            response.insert_header((WWW_AUTHENTICATE, challenge.text));
         }
         // Strings and numbers always have a JSON.
         response.body(serde_json::to_vec(&body).unwrap_or_default())

@@ -13,6 +13,7 @@ use event_log::{
 use uuid::Uuid;
 
 use crate::body;
+use crate::caller::Caller;
 use crate::envelope;
 use crate::json;
 use crate::path::segment;
@@ -76,8 +77,10 @@ pub(crate) async fn event(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,
+    caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let topic = topic(segment(&request, 2)?)?;
+    caller.publish(&topic)?;
     let described = Described::read(topic, request.uri().query().unwrap_or_default())?;
     let conditions = Conditions::of(&request)?;
     let bytes_max = state.options.data_bytes_max;
@@ -118,8 +121,10 @@ impl Described {
 pub(crate) async fn tombstone(
     request: HttpRequest,
     state: web::Data<State>,
+    caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let topic = topic(segment(&request, 2)?)?;
+    caller.publish(&topic)?;
     let key = key(segment(&request, 4)?)?;
     Query::parse(&request, &[])?;
     let conditions = Conditions::of(&request)?;

@@ -11,6 +11,7 @@ use event_log::{Cursor, Event, EventId, EventLog, Filter, PageLimit, Pattern, Po
 use futures_util::stream;
 
 use crate::accept::{Shape, negotiate};
+use crate::caller::Caller;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::reading::{PARAMS, reading};
@@ -21,18 +22,20 @@ use crate::{envelope, pages, path, subscribe};
 pub(crate) async fn one_topic(
     request: HttpRequest,
     state: web::Data<State>,
+    caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let text = path::segment(&request, 2)?;
     let topic =
         Topic::parse(text).map_err(|error| Problem::bad_request("invalid-topic", "topic", error.detail))?;
     let query = Query::parse(&request, &PARAMS[..PARAMS.len() - 1])?;
-    answer(&request, state, &query, vec![topic.into()]).await
+    answer(&request, state, &caller, &query, vec![topic.into()]).await
 }
 
 /// `GET /v1/events`
 pub(crate) async fn many_topics(
     request: HttpRequest,
     state: web::Data<State>,
+    caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::parse(&request, &PARAMS)?;
     let patterns = query
@@ -47,14 +50,16 @@ pub(crate) async fn many_topics(
         );
         return Err(Problem::bad_request("invalid-topic", "topic", detail));
     }
-    answer(&request, state, &query, patterns).await
+    answer(&request, state, &caller, &query, patterns).await
 }
 
 /// `GET /v1/events/{id}`
 pub(crate) async fn one_event(
     request: HttpRequest,
     state: web::Data<State>,
+    caller: Caller,
 ) -> Result<HttpResponse, Problem> {
+    caller.read_something()?;
     Query::parse(&request, &[])?;
     let text = path::segment(&request, 2)?;
     let id =
@@ -70,6 +75,7 @@ pub(crate) async fn one_event(
     match at(&**broker.log(), id.position).await? {
         None => Err(Problem::new(StatusCode::GONE, "removed-event", format!("event {id} was removed"))),
         Some(event) => {
+            caller.read(&event.topic)?;
             let mut body = Vec::new();
             envelope::write(&mut body, &event, broker.epochs().current());
             Ok(pages::headers(Shape::Json).body(body))
@@ -93,9 +99,11 @@ async fn at(log: &dyn EventLog, place: Position) -> Result<Option<Arc<Event>>, R
 async fn answer(
     request: &HttpRequest,
     state: web::Data<State>,
+    caller: &Caller,
     query: &Query,
     patterns: Vec<Pattern>,
 ) -> Result<HttpResponse, Problem> {
+    caller.subscribe(&patterns)?;
     let shape = negotiate(request)?;
     let reading = reading(request, query, patterns, shape)?;
     if request.method() == Method::HEAD {

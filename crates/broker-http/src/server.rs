@@ -24,12 +24,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access;
 use crate::endpoint::Endpoint;
+use crate::endpoint::Needs::{Admin, Grant, Nothing};
 use crate::options::{Options, StaticPage};
 use crate::problem::{self, Problem};
 use crate::pulse::Pulse;
 use crate::state::State;
 use crate::{
-    batch, connection, connections, export, health, metrics, policies, publish, read, secure, status, topics,
+    batch, connection, connections, export, health, metrics, policies, publish, read, revocations, secure,
+    status, topics,
 };
 
 /// A browser comes back on the same connection within this time.
@@ -109,31 +111,35 @@ pub(crate) fn app(
 
 /// Publishing and reading. A path has one [`Endpoint`], so both are named here.
 fn reading_and_publishing(config: &mut web::ServiceConfig) {
+    let event_at = Endpoint::at("/v1/events/{id:[^/]*}");
+    let topic_at = Endpoint::at("/v1/topics/{topic:[^/]*}/events");
+    let key_at = Endpoint::at("/v1/topics/{topic:[^/]*}/keys/{key:[^/]*}");
     config
-        .service(Endpoint::at("/v1/events").get(read::many_topics).post(batch::publish))
-        .service(Endpoint::at("/v1/events/{id:[^/]*}").get(read::one_event))
-        .service(Endpoint::at("/v1/topics/{topic:[^/]*}/events").get(read::one_topic).post(publish::event))
-        .service(Endpoint::at("/v1/topics/{topic:[^/]*}/keys/{key:[^/]*}").delete(publish::tombstone));
+        .service(Endpoint::at("/v1/events").get(Grant, read::many_topics).post(Grant, batch::publish))
+        .service(event_at.get(Grant, read::one_event))
+        .service(topic_at.get(Grant, read::one_topic).post(Grant, publish::event))
+        .service(key_at.delete(Grant, publish::tombstone));
 }
 
 fn administration(config: &mut web::ServiceConfig) {
+    let topic_at = Endpoint::at("/v1/topics/{topic:[^/]*}");
+    let policy_at = Endpoint::at("/v1/policies/{pattern:[^/]*}");
     config
-        .service(Endpoint::at("/v1/topics").get(topics::list))
-        .service(Endpoint::at("/v1/topics/{topic:[^/]*}").get(topics::one).delete(topics::purge))
-        .service(Endpoint::at("/v1/policies").get(policies::list))
+        .service(Endpoint::at("/v1/topics").get(Grant, topics::list))
+        .service(topic_at.get(Grant, topics::one).delete(Admin, topics::purge))
+        .service(Endpoint::at("/v1/policies").get(Admin, policies::list))
         .service(
-            Endpoint::at("/v1/policies/{pattern:[^/]*}")
-                .get(policies::one)
-                .put(policies::set)
-                .delete(policies::remove),
+            policy_at.get(Admin, policies::one).put(Admin, policies::set).delete(Admin, policies::remove),
         )
-        .service(Endpoint::at("/v1/connections").get(connections::list))
-        .service(Endpoint::at("/v1/connections/{id:[^/]*}").delete(connections::end))
-        .service(Endpoint::at("/v1/status").get(status::status))
-        .service(Endpoint::at("/metrics").get(metrics::metrics))
-        .service(Endpoint::at("/v1/export").get(export::export))
-        .service(Endpoint::at("/healthz").get(health::alive))
-        .service(Endpoint::at("/readyz").get(health::ready));
+        .service(Endpoint::at("/v1/connections").get(Admin, connections::list))
+        .service(Endpoint::at("/v1/connections/{id:[^/]*}").delete(Admin, connections::end))
+        .service(Endpoint::at("/v1/connections/{id:[^/]*}/token").post(Grant, connections::renew))
+        .service(Endpoint::at("/v1/revocations").get(Admin, revocations::list).post(Admin, revocations::add))
+        .service(Endpoint::at("/v1/status").get(Admin, status::status))
+        .service(Endpoint::at("/metrics").get(Admin, metrics::metrics))
+        .service(Endpoint::at("/v1/export").get(Admin, export::export))
+        .service(Endpoint::at("/healthz").get(Nothing, health::alive))
+        .service(Endpoint::at("/readyz").get(Nothing, health::ready));
 }
 
 fn serve_page(config: &mut web::ServiceConfig, page: StaticPage) {
@@ -145,7 +151,7 @@ fn serve_page(config: &mut web::ServiceConfig, page: StaticPage) {
             .insert_header((CACHE_CONTROL, "no-cache"))
             .body(page.body)
     };
-    config.service(Endpoint::at(page.path).get(move || ready(answer())));
+    config.service(Endpoint::at(page.path).get(Nothing, move || ready(answer())));
 }
 
 fn nothing_there(request: &HttpRequest) -> HttpResponse {

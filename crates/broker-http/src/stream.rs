@@ -19,7 +19,7 @@ use rand::RngExt;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::connections::Listed;
+use crate::connections::{Listed, TOKEN_EXPIRED};
 use crate::gap::gap_data;
 use crate::pulse::{Alarm, Pulse};
 use crate::reading::Reading;
@@ -106,8 +106,13 @@ impl EventStream {
     /// Ready when there is something to write, or it is over.
     pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while matches!(self.saying, Saying::Nothing) && !self.ended {
-            if self.listed.poll_ended(context).is_ready() {
-                self.close("ended");
+            if let Poll::Ready(reason) = self.listed.poll_ended(context) {
+                self.close(reason);
+                continue;
+            }
+            let token_left = self.listed.token_left();
+            if token_left.is_some_and(|left| left.is_zero()) {
+                self.close(TOKEN_EXPIRED);
                 continue;
             }
             if self.subscription.is_replaying() {
@@ -120,8 +125,12 @@ impl EventStream {
                 Poll::Pending => {
                     // Somebody else can have it while this one waits for the disk.
                     self.turn.end();
-                    ready!(self.alarm.poll_due(context, self.silent_since + self.heartbeat));
-                    self.beat();
+                    let beats = self.silent_since + self.heartbeat;
+                    let due = token_left.map_or(beats, |left| beats.min(Instant::now() + left));
+                    ready!(self.alarm.poll_due(context, due));
+                    if Instant::now() >= beats {
+                        self.beat();
+                    }
                 }
             }
         }

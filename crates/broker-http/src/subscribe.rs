@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 
 use actix_web::body::BodyStream;
 use actix_web::http::Version;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 
+use crate::caller::Caller;
 use crate::connection::{Departure, Handover, Leaving};
 use crate::connections::Listed;
 use crate::problem::Problem;
@@ -16,6 +17,9 @@ use crate::pulse::Pulse;
 use crate::reading::Reading;
 use crate::state::State;
 use crate::stream::{EventStream, write_closing};
+
+/// The id of a stream, for readers that do not see `$open`.
+const CONNECTION_ID: HeaderName = HeaderName::from_static("perennial-connection");
 
 /// The headers of every event stream.
 pub(crate) fn headers() -> HttpResponseBuilder {
@@ -45,10 +49,17 @@ pub(crate) async fn answer(
         }
     };
     let filter = Arc::clone(&reading.filter);
-    let listed = Listed::new(web::Data::clone(&state), request.peer_addr(), filter, opened.from.position);
+    let identity = Caller::of(request).identity().cloned();
+    let remote = request.peer_addr();
+    let listed = Listed::new(web::Data::clone(&state), remote, filter, identity, opened.from.position);
     let pulse = request.app_data::<Rc<Pulse>>().expect("every worker has a pulse");
+    let id = listed.id();
     let stream = EventStream::new(place, listed, pulse, &state, &reading, &opened);
-    Ok(send(request, stream))
+    let mut response = send(request, stream);
+    if let Ok(id) = id.parse() {
+        response.headers_mut().insert(CONNECTION_ID, id);
+    }
+    Ok(response)
 }
 
 /// A stream takes the connection over if that is possible: HTTP/2 has others on it.
@@ -68,7 +79,7 @@ fn send(request: &HttpRequest, stream: EventStream) -> HttpResponse {
 }
 
 /// What may pass is answered with 200, so that the client comes back.
-fn overloaded() -> HttpResponse {
+pub(crate) fn overloaded() -> HttpResponse {
     let mut body = Vec::new();
     write_closing(&mut body, "overloaded", None);
     headers().body(body)

@@ -6,6 +6,7 @@ use broker::{Policies, Stated};
 use event_log::{Epochs, EventId, Pattern, Topic, TopicStats};
 use serde::Serialize;
 
+use crate::caller::Caller;
 use crate::dry_run::{DRY_RUN, dry_run, is_dry_run};
 use crate::json;
 use crate::path::segment;
@@ -48,8 +49,13 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// The topics that a pattern matches; the broker's own only if the pattern names them.
-pub(crate) async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+/// The topics that a pattern matches and the caller may read; the broker's own only if the pattern names them.
+pub(crate) async fn list(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
+    caller.read_something()?;
     let query = Query::parse(&request, &[Param::Once("pattern")])?;
     let pattern = Pattern::parse(query.get("pattern").unwrap_or(EVERY_TOPIC))
         .map_err(|invalid| Problem::invalid("invalid-pattern", "pattern", invalid))?;
@@ -58,7 +64,8 @@ pub(crate) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
     let listed = web::block(move || {
         let epochs = state.broker.epochs();
         let topics = state.broker.log().topics(Some(&pattern));
-        let topics = topics.into_iter().map(|stats| Entry::new(stats, epochs, &policies)).collect();
+        let topics = topics.into_iter().filter(|stats| caller.may_list(&stats.topic));
+        let topics = topics.map(|stats| Entry::new(stats, epochs, &policies)).collect();
         json::to_vec(&Listing { topics })
     });
     let body =
@@ -67,10 +74,17 @@ pub(crate) async fn list(request: HttpRequest, state: web::Data<State>) -> Resul
 }
 
 /// One topic.
-pub(crate) async fn one(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn one(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
     Query::parse(&request, &[])?;
     let topic = Topic::parse(segment(&request, 2)?)
         .map_err(|invalid| Problem::invalid("invalid-topic", "topic", invalid))?;
+    if !caller.may_list(&topic) {
+        caller.read(&topic)?;
+    }
     let stats = state.broker.log().topic(&topic).ok_or_else(|| unknown(&topic))?;
     let policies = state.broker.policies().await?;
     Ok(json::answer(StatusCode::OK, &Entry::new(stats, state.broker.epochs(), &policies)))

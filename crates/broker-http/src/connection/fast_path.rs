@@ -8,9 +8,11 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use auth::Identity;
 use bytes::Bytes;
 use bytestring::ByteString;
 use event_log::{AppendError, Batch, Receipt, Topic};
@@ -19,10 +21,12 @@ use tokio::time::Instant;
 
 use crate::access;
 use crate::body;
+use crate::caller::Authentication;
 use crate::connection::answer;
 use crate::connection::outbox::{Gone, Outbox};
 use crate::connection::simple::{self, Begun, SimplePublish};
 use crate::connection::socket::Io;
+use crate::credentials;
 use crate::publish::{self, Conditions, Described};
 use crate::pulse::{Alarm, Pulse};
 use crate::secure::Secure;
@@ -52,6 +56,7 @@ pub(super) async fn publish<T: Io>(
         input: Vec::new(),
         outbox: Outbox::default(),
         host: Vec::new(),
+        known: None,
         topic: None,
     };
     let mut patience = HEAD_TIMEOUT;
@@ -78,8 +83,19 @@ struct FastPath<'a, T> {
     outbox: Outbox,
     /// The `Host` that was found good last: a client has one.
     host: Vec<u8>,
+    /// The token that was found good last: a client sends the same one again and again.
+    known: Option<Known>,
     /// The topic that was published to last: its next event shares the text.
     topic: Option<Topic>,
+}
+
+/// A token that was found good.
+struct Known {
+    /// The header as it came.
+    authorization: Vec<u8>,
+    identity: Arc<Identity>,
+    /// What [`auth::Verifier::version`] was before.
+    version: u64,
 }
 
 /// What comes next on a connection.
@@ -172,7 +188,8 @@ impl<T: Io> FastPath<'_, T> {
 
     /// What is to be published; nothing if something is wrong with it.
     fn read(&mut self, request: &SimplePublish<'_>) -> Option<(Topic, Batch)> {
-        if self.host != request.host {
+        let authentication = self.state.options.authentication.as_ref();
+        if authentication.is_none() && self.host != request.host {
             let is_good = access::is_loopback_authority(request.host);
             self.host = is_good.then(|| request.host.to_vec())?;
         }
@@ -181,11 +198,33 @@ impl<T: Io> FastPath<'_, T> {
             None => publish::topic(request.topic).ok()?,
         };
         self.topic = Some(topic.clone());
+        if let Some(authentication) = authentication {
+            let identity = self.identify(request, authentication)?;
+            identity.grants.may_publish(&topic).then_some(())?;
+        }
         let described = Described::read(topic.clone(), request.query).ok()?;
         let conditions = Conditions::read(request.idempotency_key, request.expected_id).ok()?;
         let text = body::text(request.body).ok()?;
         let data = publish::data(ByteString::from(text), self.state.options.data_bytes_max).ok()?;
         Some((topic, conditions.batch(described.with(data))))
+    }
+
+    /// Whom the request's token speaks for, if it is a good one. It is verified when it is another than before, or when
+    /// keys or revocations have changed since.
+    fn identify(
+        &mut self,
+        request: &SimplePublish<'_>,
+        authentication: &Authentication,
+    ) -> Option<&Identity> {
+        let header = request.authorization.filter(|_| !request.has_cookie)?;
+        let version = authentication.verifier.version();
+        let is_known = |known: &Known| known.authorization == header && known.version == version;
+        if !self.known.as_ref().is_some_and(is_known) {
+            let identity = authentication.identify(credentials::bearer(header)?, self.state).ok()?;
+            self.known = Some(Known { authorization: header.to_vec(), identity, version });
+        }
+        let identity = &*self.known.as_ref()?.identity;
+        (identity.expires > self.state.broker.now()).then_some(identity)
     }
 
     async fn answer(&mut self, topic: &Topic, result: Result<Receipt, AppendError>) -> Result<(), Gone> {

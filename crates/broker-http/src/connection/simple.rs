@@ -41,6 +41,8 @@ pub(super) struct SimplePublish<'a> {
     pub(super) topic: &'a str,
     pub(super) query: &'a str,
     pub(super) host: &'a [u8],
+    pub(super) authorization: Option<&'a [u8]>,
+    pub(super) has_cookie: bool,
     pub(super) idempotency_key: Option<&'a [u8]>,
     pub(super) expected_id: Option<&'a [u8]>,
     pub(super) body: &'a [u8],
@@ -76,9 +78,18 @@ fn parse_post(bytes: &[u8], body_bytes_max: usize) -> Option<Begun<'_>> {
     let body_bytes = known.content_length.filter(|length| *length <= body_bytes_max)?;
     let length = head + body_bytes;
     let Some(body) = bytes.get(head..length) else { return Some(Begun::Unfinished) };
-    let Known { idempotency_key, expected_id, .. } = known;
-    let publish =
-        SimplePublish { topic, query, host: known.host?, idempotency_key, expected_id, body, length };
+    let Known { authorization, has_cookie, idempotency_key, expected_id, .. } = known;
+    let publish = SimplePublish {
+        topic,
+        query,
+        host: known.host?,
+        authorization,
+        has_cookie,
+        idempotency_key,
+        expected_id,
+        body,
+        length,
+    };
     Some(Begun::Publish(publish))
 }
 
@@ -92,6 +103,8 @@ fn is_plain(byte: u8) -> bool {
 struct Known<'a> {
     host: Option<&'a [u8]>,
     content_length: Option<usize>,
+    authorization: Option<&'a [u8]>,
+    has_cookie: bool,
     idempotency_key: Option<&'a [u8]>,
     expected_id: Option<&'a [u8]>,
 }
@@ -103,6 +116,11 @@ impl<'a> Known<'a> {
             let is = |other: &str| name.eq_ignore_ascii_case(other);
             let kept = match name.len() {
                 4 if is("host") => &mut known.host,
+                6 if is("cookie") => {
+                    known.has_cookie = true;
+                    continue;
+                }
+                13 if is("authorization") => &mut known.authorization,
                 14 if is("content-length") => {
                     if known.content_length.replace(digits(value)?).is_some() {
                         return None;

@@ -2,13 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
+use auth::{Grants, Key, NewToken, Rules, SigningKey, Verifier};
+use event_log::contract::clock;
+use event_log::{Clock, Pattern, Timestamp};
 use serde_json::Value;
 
-use crate::Options;
 use crate::server::socket_tests::{Running, Then, workers};
+use crate::{Authentication, Options};
 
 /// A header that is no news to the web side, and makes a request too hard for the fast path.
 const HARD: &str = "TE: trailers\r\n";
@@ -116,6 +120,74 @@ async fn the_fast_path_answers_as_the_web_side_does() {
         assert_eq!(one.headers, other.headers, "{what}");
     }
     assert_eq!(fast.events(), web.events());
+    fast.stop().await;
+    web.stop().await;
+}
+
+const SECRET: &[u8] = b"a secret of more than 32 bytes, as it has to be";
+
+/// Asks for tokens that are signed with [`SECRET`].
+fn authentication() -> Authentication {
+    let key = Key::from_secret(SECRET).unwrap();
+    Authentication {
+        verifier: Arc::new(Verifier::new(Rules::default(), vec![key])),
+        query_token: true,
+        anonymous_subscribe: Vec::new(),
+    }
+}
+
+/// A token that may publish to what a pattern names, and ends so many seconds from now.
+fn token(publish: &str, seconds: i64) -> String {
+    let now = clock().now().as_micros();
+    let new = NewToken {
+        subject: None,
+        token_id: None,
+        audience: None,
+        issuer: None,
+        issued: clock().now(),
+        expires: Timestamp::from_micros(now.saturating_add_signed(seconds * 1_000_000)),
+        grants: Grants { publish: vec![Pattern::parse(publish.to_owned()).unwrap()], ..Grants::default() },
+    };
+    SigningKey::from_file(SECRET).unwrap().sign(&new).unwrap()
+}
+
+#[actix_web::test]
+async fn the_fast_path_asks_for_tokens_as_the_web_side_does() {
+    let options = || Options { authentication: Some(authentication()), ..workers(1) };
+    let (fast, web) = (Running::start(options()), Running::start(options()));
+    let (good, other, old) = (token("a.*", 60), token("b", 60), token("**", -60));
+    let mut published = 0;
+    for headers in [
+        format!("Authorization: Bearer {good}\r\n"),
+        format!("authorization: bearer  {good} \r\n"),
+        format!("Authorization: Bearer {other}\r\n"),
+        format!("Authorization: Bearer {old}\r\n"),
+        format!("Authorization: Bearer {good}x\r\n"),
+        format!("Authorization: Bearer {good}, Bearer {good}\r\n"),
+        format!("Authorization: Basic {good}\r\n"),
+        format!("Authorization: {good}\r\n"),
+        format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {good}\r\n"),
+        format!("Cookie: __Host-perennial={good}\r\n"),
+        format!("Cookie: a=b\r\nAuthorization: Bearer {good}\r\n"),
+        format!("Host: example.com\r\nAuthorization: Bearer {good}\r\n"),
+        format!("Authorization: Bearer {good}\r\nOrigin: https://example.com\r\n"),
+        "Authorization:\r\n".to_owned(),
+        String::new(),
+    ] {
+        for path in ["/v1/topics/a.b/events", "/v1/topics/c/events", "/v1/topics/$a/events"] {
+            for query in ["", "?type=t", &format!("?access_token={good}")] {
+                let path = format!("{path}{query}");
+                let one = Answer::read(&answer(&fast, bytes(&path, &headers, b"x")).await);
+                let hard = format!("{headers}{HARD}");
+                let other = Answer::read(&answer(&web, bytes(&path, &hard, b"x")).await);
+                assert_eq!(one.status, other.status, "{path} {headers:?}: {} {}", one.body, other.body);
+                assert_eq!((one.body, one.headers), (other.body, other.headers), "{path} {headers:?}");
+                published += u64::from(one.status.contains("201"));
+            }
+        }
+    }
+    assert!(published > 5);
+    assert_eq!((fast.events(), web.events()), (published, published));
     fast.stop().await;
     web.stop().await;
 }

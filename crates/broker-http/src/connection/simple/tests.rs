@@ -20,6 +20,8 @@ fn a_simple_publish_is_read_whole() {
         topic: "a.b",
         query: "type=t",
         host: b"localhost:8080",
+        authorization: None,
+        has_cookie: false,
         idempotency_key: Some(b"k"),
         expected_id: Some(b"7-abc"),
         body: b"four",
