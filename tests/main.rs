@@ -10,6 +10,10 @@ mod harness;
 mod access;
 /// Copies of a log: an archive in an empty directory is as good as the original.
 mod archive;
+/// Attacks on the authentication: forged tokens, tokens in the wrong place, pages that lend themselves a cookie.
+mod attacks;
+/// Tokens: what each allows, how streams end with them, revocations.
+mod authentication;
 /// Backups of a running broker, and the check of a data directory.
 mod backup;
 /// System calls under strace: nothing leaves before its barrier, and a barrier that fails is final.

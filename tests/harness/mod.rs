@@ -15,6 +15,7 @@ pub(crate) mod proxy;
 pub(crate) mod shapes;
 pub(crate) mod sse;
 pub(crate) mod stream;
+pub(crate) mod tokens;
 
 pub(crate) use broker::Broker;
 pub(crate) use envelope::Envelope;

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::KEYS;
+use crate::secret::Secret;
 
 mod administration;
 mod archive;
 mod bench;
+mod tokens;
 
 pub(crate) use administration::{
     Limits, PolicyArgs, PolicyCommand, PolicyDeleteArgs, PolicyGetArgs, PolicyListArgs, PolicySetArgs,
@@ -20,8 +22,12 @@ pub(crate) use bench::{
     BenchStormArgs, Rate,
 };
 
+pub(crate) use tokens::{KeysArgs, KeysCommand, KeysGenerateArgs, TokenArgs};
+
 /// Where a broker listens when nothing else is said.
 const URL_DEFAULT: &str = "http://127.0.0.1:8080";
+/// Where the client commands find their token.
+const TOKEN_VARIABLE: &str = "PERENNIAL_TOKEN";
 
 /// A durable Server-Sent-Events broker: publish with a POST, read with an EventSource, miss nothing.
 ///
@@ -48,6 +54,8 @@ pub(crate) enum Command {
     Import(ImportArgs),
     Backup(BackupArgs),
     Verify(VerifyArgs),
+    Token(TokenArgs),
+    Keys(KeysArgs),
     Bench(BenchArgs),
 }
 
@@ -87,6 +95,9 @@ pub(crate) struct ServerArgs {
     /// Address of the broker
     #[arg(long, env = "PERENNIAL_URL", default_value = URL_DEFAULT)]
     pub(crate) url: String,
+    /// Token to show to the broker, if it asks for one; better in the environment, as others see arguments
+    #[arg(long, env = TOKEN_VARIABLE, hide_env_values = true)]
+    pub(crate) token: Option<Secret>,
 }
 
 /// Publish events to a topic, and print the id of each once it is durable
@@ -178,7 +189,7 @@ fn keys_help() -> String {
                     PERENNIAL_<KEY>, or in the file; the first of these wins.\n\n"
         .to_owned();
     for (key, default, meaning) in KEYS {
-        help += &format!("  {key:<19} {default:<17} {meaning}\n");
+        help += &format!("  {key:<24} {default:<17} {meaning}\n");
     }
     help + "\nDurations: 500ms 2s 5m 24h 7d 1w. Sizes: 64KiB 1MiB 2GiB. Lists: with commas."
 }
@@ -216,6 +227,8 @@ mod tests {
             (&["import"], "| perennial import"),
             (&["backup"], "perennial serve --data ./backup"),
             (&["verify"], "perennial verify --data ./perennial-data"),
+            (&["token"], "--publish 'stocks.*' --ttl 12h"),
+            (&["keys", "generate"], "perennial serve --set auth_keys=perennial.pub"),
             (&["bench"], "perennial bench replay --events 100000 --readers 4"),
             (&["bench", "fanout"], "--rate saturated"),
         ] {

@@ -16,7 +16,10 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use crate::WrongUsage;
+use crate::authentication::{self, Jwks};
 use crate::cli::ServeArgs;
+use crate::jwks::{self, Source};
+use crate::secret::Secret;
 use crate::telemetry::LogFormat;
 use crate::values::{self, within};
 
@@ -35,6 +38,7 @@ pub(crate) struct Config {
     pub(crate) batch_events_max: usize,
     pub(crate) free_disk_bytes_min: u64,
     pub(crate) allowed_origins: Vec<String>,
+    pub(crate) authentication: authentication::Settings,
     pub(crate) streams_max: usize,
     pub(crate) workers: usize,
     pub(crate) tls_certificate: Option<PathBuf>,
@@ -49,7 +53,7 @@ pub(crate) struct Config {
 }
 
 /// A key, its default, and what it means.
-pub(crate) const KEYS: [(&str, &str, &str); 21] = [
+pub(crate) const KEYS: [(&str, &str, &str); 31] = [
     ("listen", "127.0.0.1:8080", "address and port; port 0 picks a free one"),
     ("data", "./perennial-data", "directory of the log, made if it is not there"),
     ("heartbeat", "15s", "a stream without a byte for so long gets a comment line"),
@@ -62,6 +66,20 @@ pub(crate) const KEYS: [(&str, &str, &str); 21] = [
     ("max_batch_events", "10000", "most events of one batch"),
     ("min_free_disk", "64MiB", "with less room on the disk, publishing answers 507"),
     ("allowed_origins", "", "web origins that may use the broker, with commas; loopback always may"),
+    (
+        "auth_keys",
+        "",
+        "files of keys, with commas: PEM, a JWK set, a secret; with a key, tokens are asked for",
+    ),
+    ("auth_jwks", "", "a JWK set of public keys: a file, or an address that is asked now and then"),
+    ("auth_jwks_refresh", "5m", "how often that address is asked"),
+    ("auth_jwks_floor", "10s", "and at most, when tokens come that are signed with unknown keys"),
+    ("auth_secret", "", "a secret of HS256; better in the environment, as others see arguments"),
+    ("auth_audience", "", "names of this broker, with commas: a token's aud has to be one of them"),
+    ("auth_issuer", "", "who may make tokens, with commas: a token's iss has to be one of them"),
+    ("auth_clock_skew", "30s", "how far the clock of who makes tokens may be off"),
+    ("auth_query_token", "false", "whether a token may come as the parameter access_token too"),
+    ("auth_anonymous_subscribe", "", "patterns that may be read without a token, with commas"),
     ("max_streams", "100000", "most event streams open at one time"),
     ("tls_certificate", "", "PEM file of the certificate chain: everything is then said over TLS"),
     ("tls_key", "", "PEM file of the certificate's private key"),
@@ -74,8 +92,8 @@ pub(crate) const KEYS: [(&str, &str, &str); 21] = [
 ];
 
 const ENVIRONMENT_PREFIX: &str = "PERENNIAL_";
-/// The client's, not a key.
-const ENVIRONMENT_URL: &str = "PERENNIAL_URL";
+/// The client's, not keys.
+const ENVIRONMENT_OF_CLIENTS: [&str; 2] = ["PERENNIAL_URL", "PERENNIAL_TOKEN"];
 
 impl Config {
     /// The configuration that the arguments, the environment and the file make together.
@@ -156,26 +174,34 @@ fn file_layer(path: &Path) -> Result<Layer, WrongUsage> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|error| WrongUsage(format!("the configuration file {name} cannot be read: {error}")))?;
-    let mut profiles = Toml::string(&text)
-        .data()
-        .map_err(|error| WrongUsage(format!("the configuration file {name} is not TOML: {error}")))?;
+    let mut profiles = Toml::string(&text).data().map_err(|error| {
+        let error = error.to_string();
+        // What is wrong is shown with its line, and that may be a secret.
+        let shown = match text.contains("auth_secret") {
+            true => error.lines().next().unwrap_or_default(),
+            false => &error,
+        };
+        WrongUsage(format!("the configuration file {name} is not TOML: {shown}"))
+    })?;
     Ok(Layer { name, values: profiles.remove(&Profile::Default).unwrap_or_default() })
 }
 
 /// An empty variable counts as absent, as shells and container files cannot always leave one out.
 fn environment_layers(environment: impl Iterator<Item = (String, String)>) -> impl Iterator<Item = Layer> {
-    environment.filter(|(name, value)| name != ENVIRONMENT_URL && !value.is_empty()).filter_map(
-        |(name, value)| {
+    environment
+        .filter(|(name, value)| !ENVIRONMENT_OF_CLIENTS.contains(&&**name) && !value.is_empty())
+        .filter_map(|(name, value)| {
             let key = name.strip_prefix(ENVIRONMENT_PREFIX)?.to_ascii_lowercase();
             Some(Layer::of(name, &key, &value))
-        },
-    )
+        })
 }
 
 fn set_layer(text: &str) -> Result<Layer, WrongUsage> {
-    let (key, value) = text
-        .split_once('=')
-        .ok_or_else(|| WrongUsage(format!("--set {text}: write key=value, as in --set heartbeat=5s")))?;
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        // What follows the name may be a secret.
+        let name = text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+        WrongUsage(format!("--set {name}: write key=value, as in --set heartbeat=5s"))
+    })?;
     Ok(Layer::of(format!("--set {key}"), key, value))
 }
 
@@ -223,6 +249,8 @@ impl Settings {
     }
 
     fn config(&self) -> Result<Config, WrongUsage> {
+        let authentication = self.authentication()?;
+        authentication.check()?;
         let formats = [("human", LogFormat::Human), ("json", LogFormat::Json)];
         Ok(Config {
             listen: self.read("listen", addresses)?,
@@ -237,6 +265,7 @@ impl Settings {
             batch_events_max: self.count("max_batch_events", 1, 1_000_000)?,
             free_disk_bytes_min: self.read("min_free_disk", units::bytes)?,
             allowed_origins: self.read("allowed_origins", values::origins)?,
+            authentication,
             streams_max: self.count("max_streams", 1, 10_000_000)?,
             tls_certificate: self.read("tls_certificate", values::file)?,
             tls_key: self.read("tls_key", values::file)?,
@@ -249,6 +278,42 @@ impl Settings {
             warnings: Vec::new(),
         })
     }
+}
+
+impl Settings {
+    fn authentication(&self) -> Result<authentication::Settings, WrongUsage> {
+        let words = |text: &str| Ok(values::list(text).map(str::to_owned).collect());
+        let flags = [("true", true), ("false", false)];
+        Ok(authentication::Settings {
+            keys: self.read("auth_keys", |text| Ok(values::list(text).map(PathBuf::from).collect()))?,
+            jwks: self.jwks()?,
+            secret: self
+                .read("auth_secret", |text| Ok(Some(text).filter(|text| !text.is_empty()).map(secret)))?,
+            audiences: self.read("auth_audience", words)?,
+            issuers: self.read("auth_issuer", words)?,
+            clock_skew: self.duration("auth_clock_skew", "0s", "1h")?,
+            query_token: self.read("auth_query_token", |text| values::word(text, &flags))?,
+            anonymous_subscribe: self.read("auth_anonymous_subscribe", values::patterns)?,
+        })
+    }
+}
+
+impl Settings {
+    fn jwks(&self) -> Result<Option<Jwks>, WrongUsage> {
+        let every = self.duration("auth_jwks_refresh", "1s", "7d")?;
+        let floor = self.duration("auth_jwks_floor", "1s", "1h")?;
+        self.read("auth_jwks", |text| match text {
+            "" => Ok(None),
+            address if address.contains("://") => {
+                Ok(Some(Jwks::Address(Source { url: jwks::address(address)?, every, floor })))
+            }
+            path => Ok(Some(Jwks::File(PathBuf::from(path)))),
+        })
+    }
+}
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.to_owned())
 }
 
 /// A TOML value as it would be written elsewhere; an array is a list with commas.

@@ -4,17 +4,21 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod authentication;
 mod bench;
 mod cli;
 mod client;
 mod config;
 mod demo;
 mod engine;
+mod jwks;
 mod open_files;
 mod progress;
+mod secret;
 mod serve;
 mod telemetry;
 mod tls;
+mod tokens;
 mod values;
 
 use std::io::Write;
@@ -42,6 +46,8 @@ fn main() -> ExitCode {
         Command::Import(args) => archive::import::run(&args),
         Command::Backup(args) => archive::backup::run(&args),
         Command::Verify(args) => archive::verify::run(&args),
+        Command::Token(args) => tokens::token(&args),
+        Command::Keys(args) => tokens::keys(&args.command),
         Command::Bench(args) => bench::run(&args.command),
     };
     match done {

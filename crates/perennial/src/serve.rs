@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use broker::Broker;
-use broker_http::Options;
+use broker_http::{Authentication, Options};
 use event_log::SystemClock;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::ServeArgs;
 use crate::config::{self, Config};
 use crate::engine::{self, Engine};
+use crate::jwks::Fetcher;
 use crate::tls::{self, Certificate};
 use crate::{demo, open_files, telemetry};
 
@@ -38,19 +39,21 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     if let Err(error) = open_files::raise_limit() {
         tracing::warn!(%error, "the limit of open files cannot be raised; connections may be refused");
     }
-    let listener = bind(&config.listen)?;
+    let authentication = config.authentication.load()?;
+    let listener = bind(&config.listen, authentication.is_some())?;
     let certificate = tls::load(&config, args.tls_self_signed, listener.local_addr()?)?;
     let engine = engine::open(&config, args.restored)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(args.demo, &config, listener, certificate, engine))
+    runtime.block_on(serve(args.demo, &config, authentication, listener, certificate, engine))
 }
 
 async fn serve(
     with_demo: bool,
     config: &Config,
+    authentication: Option<Authentication>,
     listener: TcpListener,
     certificate: Option<Certificate>,
     engine: Engine,
@@ -66,6 +69,8 @@ async fn serve(
     let shutdown = CancellationToken::new();
     let address = listener.local_addr()?;
     let mut options = options(config, with_demo);
+    let fetcher = Fetcher::start_if_any(config.authentication.source(), authentication.as_ref()).await?;
+    options.authentication = authentication;
     options.writable = writable;
     options.tls = certificate.as_ref().map(|certificate| certificate.tls.clone());
     let scheme = if certificate.is_some() { "https" } else { "http" };
@@ -78,8 +83,13 @@ async fn serve(
             shutdown.run_until_cancelled(played).await;
         }
     };
+    let keys = async {
+        if let Some(fetcher) = fetcher {
+            shutdown.run_until_cancelled(fetcher.keep()).await;
+        }
+    };
     announce(scheme, address, with_demo);
-    let mut work = pin!(async { tokio::join!(server, player).0 });
+    let mut work = pin!(async { tokio::join!(server, player, keys).0 });
     let followed = async {
         match certificate {
             Some(certificate) => certificate.follow().await,
@@ -155,13 +165,16 @@ fn options(config: &Config, with_demo: bool) -> Options {
 
 /// Listens at the first address that can be had. The standard library sets `SO_REUSEADDR`, so that a port can be bound
 /// again at once.
-fn bind(addresses: &[SocketAddr]) -> anyhow::Result<TcpListener> {
-    if let Some(address) = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
+fn bind(addresses: &[SocketAddr], is_authenticated: bool) -> anyhow::Result<TcpListener> {
+    let is_open = |address: &&SocketAddr| !is_authenticated && !address.ip().to_canonical().is_loopback();
+    if let Some(address) = addresses.iter().find(is_open) {
         bail!(
-            "{address} is not a loopback address, and there is no authentication yet, so anybody who reaches it could \
-             read and publish. Listen on 127.0.0.1:{port} or [::1]:{port}. To let others in, put a reverse proxy that \
-             authenticates them on this machine (it must send Host: 127.0.0.1), or use a tunnel: \
-             ssh -L {port}:127.0.0.1:{port} <this machine>",
+            "{address} is not a loopback address, and without authentication anybody who reaches it could read and \
+             publish. Make a key, and give the broker its public part: perennial keys generate perennial.key > \
+             perennial.pub, then perennial serve --set auth_keys=perennial.pub; clients need tokens then (perennial token \
+             --key perennial.key). Or listen on 127.0.0.1:{port} or [::1]:{port}, with a reverse proxy that authenticates \
+             others on this machine (it must send Host: 127.0.0.1), or a tunnel: ssh -L {port}:127.0.0.1:{port} <this \
+             machine>",
             port = address.port()
         );
     }

@@ -6,6 +6,8 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use event_log::Pattern;
+
 /// Reads how often something happens in a second.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     let rate: Option<f64> = text.parse().ok().filter(|rate| (0.1..=200.0).contains(rate));
@@ -25,9 +27,19 @@ pub(crate) fn file(text: &str) -> Result<Option<PathBuf>, String> {
     Ok((!text.is_empty()).then(|| PathBuf::from(text)))
 }
 
+/// The items of a list with commas.
+pub(crate) fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// Reads patterns, split by commas.
+pub(crate) fn patterns(text: &str) -> Result<Vec<Pattern>, String> {
+    list(text).map(|item| Pattern::parse(item.to_owned()).map_err(|invalid| invalid.detail)).collect()
+}
+
 /// Reads web origins, split by commas, as a browser sends them in `Origin`.
 pub(crate) fn origins(text: &str) -> Result<Vec<String>, String> {
-    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(origin).collect()
+    list(text).map(origin).collect()
 }
 
 fn origin(text: &str) -> Result<String, String> {

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::body::Body;
 use crate::WrongUsage;
+use crate::secret::Secret;
 
 /// Longest head of an answer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -29,11 +30,12 @@ pub(super) struct Address {
     socket: SocketAddr,
     /// What stands in `Host`.
     host: String,
+    token: Option<Secret>,
 }
 
 impl Address {
     /// Finds the first address behind a name at which somebody listens.
-    pub(super) async fn find(url: &Url) -> anyhow::Result<Self> {
+    pub(super) async fn find(url: &Url, token: Option<&Secret>) -> anyhow::Result<Self> {
         if url.scheme() != "http" {
             return Err(WrongUsage(format!(
                 "bench measures plain http only, not {}: it would measure the encryption too, and its own part of it; \
@@ -48,7 +50,10 @@ impl Address {
         let mut outcome = Err(anyhow!("the name {name} has no address"));
         for socket in lookup_host((name.trim_matches(['[', ']']), port)).await.with_context(unreachable)? {
             match TcpStream::connect(socket).await {
-                Ok(_) => return Ok(Address { socket, host: format!("{name}:{port}") }),
+                Ok(_) => {
+                    let (host, token) = (format!("{name}:{port}"), token.cloned());
+                    return Ok(Address { socket, host, token });
+                }
                 Err(error) => outcome = Err(error.into()),
             }
         }
@@ -64,7 +69,14 @@ impl Address {
     /// The first lines of a request; more headers and an empty line follow.
     pub(super) fn request(&self, method: &str, url: &Url) -> String {
         let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-        format!("{method} {}{query} HTTP/1.1\r\nHost: {}\r\n", url.path(), self.host)
+        let authorization =
+            self.token.as_ref().map(|token| format!("Authorization: Bearer {}\r\n", token.reveal()));
+        format!(
+            "{method} {}{query} HTTP/1.1\r\nHost: {}\r\n{}",
+            url.path(),
+            self.host,
+            authorization.unwrap_or_default()
+        )
     }
 }
 

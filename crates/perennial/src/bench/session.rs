@@ -77,7 +77,7 @@ impl Session {
             Some(topic) => topic.clone(),
             None => format!("bench.{:012x}", rand::random::<u64>() >> 16),
         };
-        let address = Address::find(&server.url(&[])).await?;
+        let address = Address::find(&server.url(&[]), options.server.token.as_ref()).await?;
         let broker_version = broker_version(&server).await?;
         Ok(Session {
             is_new: is_empty(&server, &topic).await?,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::ServerArgs;
+use crate::secret::Secret;
 
 /// Where a log is: in a directory, or with a running broker.
 #[derive(Debug, Args)]
@@ -16,13 +17,20 @@ pub(crate) struct LogArgs {
     // Not read from the environment by the parser, which would take that as a conflict with --data.
     #[arg(long)]
     url: Option<String>,
+    /// Token to show to the broker, if it asks for one [env: PERENNIAL_TOKEN=]
+    #[arg(long)]
+    token: Option<Secret>,
 }
 
 impl LogArgs {
     /// The broker, as every client command finds it.
     pub(crate) fn server(&self) -> ServerArgs {
         let given = self.url.clone().or_else(|| std::env::var("PERENNIAL_URL").ok());
-        ServerArgs { url: given.unwrap_or_else(|| super::URL_DEFAULT.to_owned()) }
+        let token = || std::env::var(super::TOKEN_VARIABLE).ok().map(Secret::new);
+        ServerArgs {
+            url: given.unwrap_or_else(|| super::URL_DEFAULT.to_owned()),
+            token: self.token.clone().or_else(token),
+        }
     }
 }
 

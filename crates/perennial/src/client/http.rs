@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 
@@ -42,6 +43,13 @@ impl Server {
         let mut builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(SILENCE_TIMEOUT);
         if is_loopback(&base) {
             builder = builder.no_proxy();
+        }
+        if let Some(token) = args.token.as_ref().filter(|token| !token.reveal().is_empty()) {
+            let header = HeaderValue::try_from(format!("Bearer {}", token.reveal()));
+            let mut header = header
+                .map_err(|_| WrongUsage("--token: this is no token; perennial token makes one".to_owned()))?;
+            header.set_sensitive(true);
+            builder = builder.default_headers(HeaderMap::from_iter([(AUTHORIZATION, header)]));
         }
         Ok(Server { base, client: builder.build().context("the HTTP client cannot be made")? })
     }
@@ -84,7 +92,7 @@ impl Server {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -145,7 +153,7 @@ mod tests {
     use super::*;
 
     fn server(url: &str) -> anyhow::Result<Server> {
-        Server::new(&ServerArgs { url: url.to_owned() })
+        Server::new(&ServerArgs { url: url.to_owned(), token: None })
     }
 
     #[test]

@@ -130,6 +130,23 @@ fn a_bad_value_is_refused_with_where_it_stands_and_what_would_be_right() {
 }
 
 #[test]
+fn a_secret_is_shown_nowhere() {
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    let config = load(&[], &[("PERENNIAL_AUTH_SECRET", SECRET), ("PERENNIAL_TOKEN", "token")]).unwrap();
+    assert!(config.warnings.is_empty(), "a client's token is no key");
+    assert!(config.authentication.load().unwrap().is_some());
+    let shown = format!("{config:?} {:?}", config.authentication.load());
+    assert!(!shown.contains(SECRET), "{shown}");
+    for broken in [format!("auth_secret = {SECRET}"), format!("auth_secret = \"{SECRET}")] {
+        let broken = file(&broken);
+        let error = load(&["--config", broken.path().to_str().unwrap()], &[]).unwrap_err();
+        assert!(error.contains("is not TOML") && !error.contains(SECRET), "{error}");
+    }
+    let error = load(&["--set", &format!("auth_secret:{SECRET}")], &[]).unwrap_err();
+    assert!(!error.contains(SECRET), "{error}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     assert!(load(&["--config", "absent.toml"], &[]).unwrap_err().contains("absent.toml"));
     let table = file("[heartbeat]\nevery = \"1s\"");
