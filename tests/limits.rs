@@ -1,13 +1,15 @@
 //! Topics, status and health, methods that do not fit, and bounds that hold whatever is sent.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::harness::envelope::sequence;
-use crate::harness::{Broker, Connection, PATIENCE, Reader, Request, escape};
+use crate::harness::{Broker, Connection, PATIENCE, Reader, Request, escape, heavy};
 
 #[test]
 fn topics_are_listed_with_what_they_hold() {
@@ -299,4 +301,40 @@ fn a_client_that_asks_before_it_sends_its_body_is_told_to_go_on() {
     connection.send(b"hello");
     assert_eq!(connection.response(false).status, 201);
     assert_eq!(broker.data_of("t"), ["hello"]);
+}
+
+/// A flood from one address is let go before a byte of it is read, and another address is served meanwhile.
+#[test]
+fn an_address_has_its_number_of_connections_and_the_others_are_served() {
+    let _turn = heavy::turn();
+    for more in [&[][..], &["--tls-self-signed"]] {
+        let broker = Broker::with(&[&["--set", "max_connections_per_address=3"], more].concat());
+        let scheme = if more.is_empty() { "http" } else { "https" };
+        let ask = |from: &str, path: &str| {
+            let url = format!("{scheme}://127.0.0.1:{}{path}", broker.port());
+            let output = Command::new("curl").args(["-sk", "--interface", from, &url]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let mut inside: Vec<TcpStream> =
+            (0..3).map(|_| TcpStream::connect(("127.0.0.1", broker.port())).unwrap()).collect();
+        heavy::eventually("the address has its number", PATIENCE, || ask("127.0.0.1", "/healthz").is_empty());
+        for _ in 0..100 {
+            let mut flood = TcpStream::connect(("127.0.0.1", broker.port())).unwrap();
+            flood.set_read_timeout(Some(PATIENCE)).unwrap();
+            let told = flood.read(&mut [0; 16]);
+            assert!(matches!(told, Ok(0)) || told.is_err_and(|error| error.kind() != ErrorKind::WouldBlock));
+        }
+        let told = ask("127.0.0.2", "/metrics");
+        let turned_away = told
+            .lines()
+            .find_map(|line| line.strip_prefix("perennial_connections_turned_away_total "))
+            .and_then(|count| count.parse::<u64>().ok());
+        assert!(turned_away.is_some_and(|count| count >= 101), "{told}");
+        drop(inside.pop());
+        heavy::eventually("a place is free again", PATIENCE, || {
+            ask("127.0.0.1", "/v1/status").contains("version")
+        });
+        let warned = broker.log().matches("too many connections").count();
+        assert!((1..=10).contains(&warned), "a flood must not flood the log: {warned} lines");
+    }
 }

@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use socket::{Departure, Handover, Leaving};
 
+use crate::doors::Inside;
 use crate::pulse::Pulse;
 use crate::secure::Secure;
 use crate::server::{self, app};
@@ -51,6 +52,7 @@ pub(crate) fn service_over_tls(
                 let (worker, tls) = (Rc::clone(&worker), tls.clone());
                 async move {
                     let remote = socket.peer_addr().ok();
+                    let Some(_inside) = worker.enter(remote) else { return Ok(()) };
                     if socket.set_nodelay(true).is_ok()
                         && let Some(stream) = tls.accept(socket).await
                     {
@@ -77,9 +79,10 @@ pub(crate) fn service(
             Ok(fn_service(move |socket: TcpStream| {
                 let worker = Rc::clone(&worker);
                 async move {
+                    let remote = socket.peer_addr().ok();
+                    let Some(_inside) = worker.enter(remote) else { return Ok(()) };
                     // What is written is whole, so nothing is gained by waiting for more.
                     if socket.set_nodelay(true).is_ok() {
-                        let remote = socket.peer_addr().ok();
                         worker.serve(socket, remote).await;
                     }
                     Ok(())
@@ -127,6 +130,10 @@ pub(crate) struct Worker<S> {
 }
 
 impl<S> Worker<S> {
+    fn enter(&self, remote: Option<SocketAddr>) -> Option<Inside> {
+        self.state.doors.enter(remote.map(|remote| remote.ip()))
+    }
+
     /// Serves a connection to its end.
     pub(crate) async fn serve<T: Io>(&self, socket: T, remote: Option<SocketAddr>)
     where

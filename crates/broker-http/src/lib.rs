@@ -11,6 +11,7 @@ mod server;
 mod state;
 
 mod connection;
+mod doors;
 mod pulse;
 mod turns;
 

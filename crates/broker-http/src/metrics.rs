@@ -34,6 +34,11 @@ fn text(state: &State) -> prometheus::Result<String> {
     )?;
     let streams = state.streams.load(Ordering::Relaxed) as u64;
     families.int_gauge(Opts::new("perennial_streams", "Event streams that are open."), streams)?;
+    families.int_counter(
+        "perennial_connections_turned_away_total",
+        "Connections let go at once because their address had its number.",
+        state.doors.turned_away(),
+    )?;
     let published = state.broker.published();
     families.int_counter(
         "perennial_events_published_total",

@@ -35,6 +35,8 @@ pub struct Options {
     pub authentication: Option<Authentication>,
     /// Event streams open at one time.
     pub streams_max: usize,
+    /// Connections that one address may have at a time; none is no limit, as behind a proxy, which is one address.
+    pub connections_per_address_max: Option<usize>,
     /// Threads that serve connections.
     pub workers: usize,
     /// With it everything is said over TLS; without it, in the clear.
@@ -61,6 +63,7 @@ impl Default for Options {
             allowed_origins: Vec::new(),
             authentication: None,
             streams_max: STREAMS_DEFAULT,
+            connections_per_address_max: None,
             tls: None,
             h2c: false,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -83,6 +86,7 @@ impl fmt::Debug for Options {
             .field("allowed_origins", &self.allowed_origins)
             .field("authentication", &self.authentication)
             .field("streams_max", &self.streams_max)
+            .field("connections_per_address_max", &self.connections_per_address_max)
             .field("workers", &self.workers)
             .field("tls", &self.tls.is_some())
             .field("h2c", &self.h2c)

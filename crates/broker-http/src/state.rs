@@ -1,5 +1,6 @@
 //! What all requests share.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Origins;
 use crate::connections::Connections;
+use crate::doors::Doors;
 use crate::options::Options;
 
 /// What all requests share.
@@ -22,11 +24,13 @@ pub(crate) struct State {
     pub(crate) connections: Connections,
     pub(crate) started: Instant,
     pub(crate) origins: Origins,
+    pub(crate) doors: Arc<Doors>,
 }
 
 impl State {
     pub(crate) fn new(broker: Broker, options: Options, shutdown: CancellationToken) -> Self {
         let origins = Origins::new(&options.allowed_origins);
+        let doors = Doors::new(options.connections_per_address_max);
         State {
             broker,
             options,
@@ -35,6 +39,7 @@ impl State {
             connections: Connections::default(),
             started: Instant::now(),
             origins,
+            doors,
         }
     }
 }

@@ -40,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) authentication: authentication::Settings,
     pub(crate) streams_max: usize,
+    pub(crate) connections_per_address_max: usize,
     pub(crate) workers: usize,
     pub(crate) tls_certificate: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
@@ -53,7 +54,7 @@ pub(crate) struct Config {
 }
 
 /// A key, its default, and what it means.
-pub(crate) const KEYS: [(&str, &str, &str); 31] = [
+pub(crate) const KEYS: [(&str, &str, &str); 32] = [
     ("listen", "127.0.0.1:8080", "address and port; port 0 picks a free one"),
     ("data", "./perennial-data", "directory of the log, made if it is not there"),
     ("heartbeat", "15s", "a stream without a byte for so long gets a comment line"),
@@ -81,6 +82,11 @@ pub(crate) const KEYS: [(&str, &str, &str); 31] = [
     ("auth_query_token", "false", "whether a token may come as the parameter access_token too"),
     ("auth_anonymous_subscribe", "", "patterns that may be read without a token, with commas"),
     ("max_streams", "100000", "most event streams open at one time"),
+    (
+        "max_connections_per_address",
+        "0",
+        "most connections of one address, or of one IPv6 network of 64 bits; 0 is no limit",
+    ),
     ("tls_certificate", "", "PEM file of the certificate chain: everything is then said over TLS"),
     ("tls_key", "", "PEM file of the certificate's private key"),
     ("h2c", "false", "HTTP/2 in the clear, for proxies that begin with it"),
@@ -270,6 +276,7 @@ impl Settings {
             tls_certificate: self.read("tls_certificate", values::file)?,
             tls_key: self.read("tls_key", values::file)?,
             h2c: self.read("h2c", |text| values::word(text, &[("true", true), ("false", false)]))?,
+            connections_per_address_max: self.count("max_connections_per_address", 0, 10_000_000)?,
             workers: self.count("workers", 0, 1_024)?,
             cache_bytes: self.size("cache", 1 << 20, 1 << 40)? as u64,
             log: self.read("log", |text| Ok(text.to_owned()))?,

@@ -156,6 +156,7 @@ fn options(config: &Config, with_demo: bool) -> Options {
         batch_bytes_max: config.batch_bytes_max,
         allowed_origins: config.allowed_origins.clone(),
         streams_max: config.streams_max,
+        connections_per_address_max: Some(config.connections_per_address_max).filter(|most| *most > 0),
         h2c: config.h2c,
         workers: if config.workers == 0 { default.workers } else { config.workers },
         pages: if with_demo { demo::PAGES.to_vec() } else { Vec::new() },
