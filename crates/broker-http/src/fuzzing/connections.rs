@@ -163,7 +163,9 @@ fn answers(told: &[u8]) -> Vec<Answer> {
             text.split("\r\n").find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
         let end = if is_stream { rest.len() } else { (head + length.unwrap_or(0)).min(rest.len()) };
         let is_last = is_stream || text.contains("\r\nconnection: close\r\n");
-        let is_told = |line: &&str| !line.starts_with("date: ") && *line != "connection: close";
+        // The time and the number of a stream differ.
+        let differs = |line: &str| line.starts_with("date: ") || line.starts_with("perennial-connection: ");
+        let is_told = |line: &&str| !differs(line) && *line != "connection: close";
         let mut lines: Vec<&str> = text.split("\r\n").filter(is_told).collect();
         lines.sort_unstable();
         let (lines, has_body) = (lines.join(", "), end > head);
