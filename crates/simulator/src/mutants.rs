@@ -131,7 +131,12 @@ fn explore(tree: &Path, target: &Path) -> anyhow::Result<Option<(String, String)
         return Ok(None);
     }
     let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
-    let failed = said.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+    // A model that ends in a deadlock takes its process with it, before it is reported as failed: then its thread has its name.
+    let failed =
+        said.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED")).or_else(|| {
+            let panicked = said.lines().find_map(|line| line.split_once("thread '")?.1.split_once("' "));
+            panicked.map(|(name, _)| name).filter(|name| name.starts_with("interleavings::"))
+        });
     let failed = failed.with_context(|| format!("no model failed: {said}"))?;
     let mut lines = said.lines().skip_while(|line| !line.contains("panicked at"));
     let reason = lines.nth(1).unwrap_or_default();
