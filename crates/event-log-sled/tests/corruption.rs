@@ -8,7 +8,8 @@
 //!
 //! Every run takes other places, spread over all files, within seconds. With `CORRUPTION=exhaustive` a bit of every byte of every
 //! file of events, of the witness and of sled's small files is flipped, every fourth is a place to cut at, every 32nd is zeroed in
-//! all ways, and so is a place in every 512 bytes of sled's large one. `CORRUPTION_SEED` repeats a run.
+//! all ways, and so is a place in every 512 bytes of sled's large one (which has not been run to its end yet). `CORRUPTION_SEED` repeats
+//! a run.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests stop where they cannot go on, as tests do")]
 
