@@ -132,8 +132,6 @@ pub const READ_THREADS: usize = 4;
 pub const TLS_HANDSHAKE_SECONDS_MAX: u64 = 10;
 /// How often the files of the TLS certificate are looked at, in seconds.
 pub const TLS_RELOAD_SECONDS: u64 = 10;
-/// How long a browser that saw a lasting certificate here insists on TLS, in seconds: a year.
-pub const HSTS_SECONDS: u64 = 31_536_000;
 
 /// 1,024 bytes.
 pub const KIB: usize = 1_024;

@@ -71,8 +71,9 @@ thread_local! {
 /// head.
 fn end_head(buffer: &mut Vec<u8>, broker: &Broker, secure: Option<Secure>) {
     if secure.is_some() {
-        // Writing to memory cannot fail.
-        let _ = write!(buffer, "strict-transport-security: {}\r\n", Secure::value());
+        buffer.extend_from_slice(b"strict-transport-security: ");
+        buffer.extend_from_slice(Secure::VALUE.as_bytes());
+        buffer.extend_from_slice(b"\r\n");
     }
     let second = broker.now().as_micros() / 1_000_000;
     DATE.with_borrow_mut(|(known, date)| {
