@@ -144,7 +144,7 @@ fn live(phase: Phase) -> Result<(), Failed> {
     (0..steps).try_for_each(|_| match profile {
         Profile::Mixed | Profile::Starts => life.step(&phase),
         Profile::Packing => life.step_of_packing(&phase),
-        Profile::Torn => life.append_some(),
+        Profile::Torn => life.append_some(profile),
     })?;
     if life.numbers.percent(50) {
         life.close();
@@ -170,7 +170,7 @@ fn note(mark: Mark) {
 impl Life {
     fn step(&mut self, phase: &Phase) -> Result<(), Failed> {
         match self.numbers.below(24) {
-            0..10 => self.append_some(),
+            0..10 => self.append_some(Profile::of(phase.seed)),
             10 => self.append(&[(Shape::Many, Condition::Nothing)]),
             11..13 => {
                 self.now += self.numbers.below(40_000_000);
@@ -202,7 +202,7 @@ impl Life {
             return self.append(&[(Shape::Many, Condition::Nothing)]);
         }
         match self.numbers.below(12) {
-            0 | 1 => self.append_some(),
+            0 | 1 => self.append_some(Profile::Packing),
             2 => self.append(&[(Shape::Many, Condition::Nothing)]),
             3..6 => {
                 let few = self.numbers.below(60);
@@ -261,15 +261,11 @@ impl Life {
         Ok(())
     }
 
-    fn append_some(&mut self) -> Result<(), Failed> {
+    fn append_some(&mut self, profile: Profile) -> Result<(), Failed> {
         let count = 1 + self.numbers.below(5);
         let some: Vec<(Shape, Condition)> = (0..count)
             .map(|_| {
-                let shape = match self.numbers.below(20) {
-                    0..12 => Shape::Few,
-                    12..19 => Shape::Retried,
-                    _ => Shape::Large,
-                };
+                let shape = profile.shape(&mut self.numbers);
                 let condition = match self.numbers.below(10) {
                     0 => Condition::Never,
                     // A place that there is not yet could be there when a group is judged.

@@ -1,7 +1,7 @@
 //! What kind of lives a seed lives. Most seeds do a little of everything; some come again and again to what is rare otherwise.
 
 use crate::numbers::Numbers;
-use crate::storage::history::Mark;
+use crate::storage::history::{Mark, Shape};
 use crate::storage::journal::{Entry, FileId};
 
 /// The kinds.
@@ -44,6 +44,16 @@ impl Profile {
             Profile::Mixed | Profile::Packing => 5 + numbers.below(30),
             Profile::Torn => 3 + numbers.below(12),
             Profile::Starts => numbers.below(6),
+        }
+    }
+
+    /// What is appended.
+    pub(crate) fn shape(self, numbers: &mut Numbers) -> Shape {
+        match (self, numbers.below(20)) {
+            // What is left of a large one lies behind the smaller ones that come next.
+            (Profile::Torn, 0..6) | (_, 19) => Shape::Large,
+            (_, 0..12) => Shape::Few,
+            _ => Shape::Retried,
         }
     }
 
