@@ -38,6 +38,8 @@ pub(crate) fn take(directory: &Path) -> Result<Lock, OpenError> {
     create(directory).map_err(|error| OpenError::io("create the data directory", directory, error))?;
     let path = directory.join("LOCK");
     let io_error = |error| OpenError::io("take the lock file", &path, error);
+    // Whoever removed it, as after a crash, took away what it said.
+    let is_gone = !path.try_exists().map_err(io_error)?;
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -67,7 +69,7 @@ pub(crate) fn take(directory: &Path) -> Result<Lock, OpenError> {
     };
     let mut write = write;
     write().map_err(io_error)?;
-    Ok(Lock { file, is_left: !holder.is_empty() })
+    Ok(Lock { file, is_left: is_gone || !holder.is_empty() })
 }
 
 /// A process that was killed keeps its lock until the kernel has taken it apart, which a busy disk can delay.
@@ -160,6 +162,20 @@ mod tests {
         assert!(refused.to_string().contains(&own));
         drop(held);
         take(&directory).unwrap();
+    }
+
+    #[test]
+    fn who_did_not_close_a_directory_left_it_and_so_did_whoever_lost_the_lock_file() {
+        let directory = tempfile::tempdir().unwrap();
+        take(directory.path()).unwrap().close();
+        let lock = take(directory.path()).unwrap();
+        assert!(!lock.is_left(), "it was closed");
+        drop(lock);
+        let lock = take(directory.path()).unwrap();
+        assert!(lock.is_left(), "it was not closed");
+        lock.close();
+        std::fs::remove_file(directory.path().join("LOCK")).unwrap();
+        assert!(take(directory.path()).unwrap().is_left(), "nobody knows");
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub(crate) struct Store(SledLog);
 
 impl Store {
     pub(crate) fn open(directory: &Path) -> anyhow::Result<Self> {
-        // Opening would make a log, and nobody wants a new one copied or checked. Every log has this file.
-        if !directory.join("LOCK").is_file() {
+        // Opening would make a log, and nobody wants a new one copied or checked. Every log has these, but one that is damaged.
+        if !["LOCK", "sled", "events"].iter().any(|name| directory.join(name).exists()) {
             bail!(
                 "there is no log in {}; name the directory that `perennial serve --data` has",
                 directory.display()
