@@ -34,6 +34,8 @@ mod compaction;
 mod conformance;
 /// What connections cost, and when they end.
 mod connections;
+/// Damage of a data directory: refused with the place, or harmless.
+mod corruption;
 /// What is removed gives its room back: the directory and the memory stay in bounds.
 mod disk;
 /// kill -9 under load, in a loop, against a ledger.

@@ -46,6 +46,18 @@ impl Broker {
         Broker { child, port, arguments, environment, place }
     }
 
+    /// Starts one on what is in `data` of a place, or returns how it ended and what it logged.
+    pub(crate) fn try_in(place: TempDir) -> Result<Self, (ExitStatus, String)> {
+        let (mut child, bound) = spawn(command(), place.path(), 0, &[], &[]);
+        match bound {
+            Ok(port) => Ok(Broker { child, port, arguments: Vec::new(), environment: Vec::new(), place }),
+            Err(_) => {
+                let status = wait(&mut child);
+                Err((status, std::fs::read_to_string(place.path().join("stderr")).unwrap_or_default()))
+            }
+        }
+    }
+
     /// The port that it bound.
     pub(crate) fn port(&self) -> u16 {
         self.port
