@@ -86,6 +86,8 @@ mod slow_readers;
 mod soak_ledger;
 /// Where a reading begins, and the gaps that it tells of.
 mod starts;
+/// Statistics as events, for who asks for them.
+mod stats;
 /// The command `subscribe`: what it prints, and its cursor file over kill -9.
 mod subscriber;
 /// TLS and HTTP/2: the same broker, said privately.

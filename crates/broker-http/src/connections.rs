@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use atomic_waker::AtomicWaker;
 use auth::{Identity, Revocations};
+use broker::Broker;
 use event_log::{EventId, Filter, Position, Timestamp};
 use parking_lot::Mutex;
 use rand::RngExt;
@@ -36,6 +37,8 @@ pub(crate) struct Connection {
     /// Whose token it was opened with.
     identity: Mutex<Option<Arc<Identity>>>,
     cursor: AtomicU64,
+    /// It waits for what comes next.
+    caught_up: AtomicBool,
     /// When its token is good no longer, in microseconds; [`NEVER`] if it needs none.
     token_ends: AtomicU64,
     /// Why it is to end: an index of [`REASONS`], or one behind them.
@@ -59,6 +62,16 @@ impl Connection {
     /// Notes how far the reader is.
     pub(crate) fn note(&self, cursor: Position) {
         self.cursor.store(cursor.get(), Ordering::Relaxed);
+    }
+
+    /// The reader has to take more events.
+    pub(crate) fn falls_behind(&self) {
+        self.caught_up.store(false, Ordering::Relaxed);
+    }
+
+    /// The reader waits for what comes next.
+    pub(crate) fn catches_up(&self) {
+        self.caught_up.store(true, Ordering::Relaxed);
     }
 
     /// Ready once it is to end, with why.
@@ -93,7 +106,30 @@ impl Connection {
     }
 }
 
+/// How far streams are behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Lag {
+    /// How many have not caught up.
+    pub(crate) streams_behind: usize,
+    /// Events of the log after the cursor of the one that is behind most.
+    pub(crate) events: u64,
+}
+
 impl Connections {
+    /// How far those are behind that have not caught up.
+    pub(crate) fn lag(&self, broker: &Broker) -> Lag {
+        let (mut streams_behind, mut last) = (0, None::<u64>);
+        for connection in self.0.lock().values() {
+            if !connection.caught_up.load(Ordering::Relaxed) {
+                streams_behind += 1;
+                let cursor = connection.cursor.load(Ordering::Relaxed);
+                last = Some(last.map_or(cursor, |last| last.min(cursor)));
+            }
+        }
+        let events = last.map_or(0, |cursor| broker.log().count_after(Position::new(cursor)));
+        Lag { streams_behind, events }
+    }
+
     /// Ends those whose tokens were revoked.
     pub(crate) fn end_revoked(&self, revocations: &Revocations) {
         let open: Vec<Arc<Connection>> = self.0.lock().values().cloned().collect();
@@ -125,6 +161,7 @@ impl Listed {
             filter,
             identity: Mutex::new(identity),
             cursor: AtomicU64::new(cursor.get()),
+            caught_up: AtomicBool::new(false),
             token_ends: AtomicU64::new(token_ends),
             ended: AtomicUsize::new(REASONS.len()),
             waker: AtomicWaker::new(),

@@ -11,6 +11,7 @@ mod server;
 mod state;
 
 mod connection;
+mod deliveries;
 mod doors;
 mod pulse;
 mod turns;
@@ -52,6 +53,7 @@ mod health;
 mod metrics;
 mod policies;
 mod revocations;
+mod stats;
 mod status;
 mod topics;
 

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_log::AppendError;
-use event_log::limits::{BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, DATA_BYTES_DEFAULT, STREAMS_DEFAULT};
+use event_log::limits::{
+    BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, DATA_BYTES_DEFAULT, STATS_INTERVAL_MILLIS_DEFAULT,
+    STREAMS_DEFAULT,
+};
 
 use crate::caller::Authentication;
 use crate::export::Archives;
@@ -23,6 +26,8 @@ pub struct Options {
     pub heartbeat: Duration,
     /// How long a browser waits before it comes back.
     pub retry: Duration,
+    /// How often statistics are told to who follows them; zero is never.
+    pub stats_interval: Duration,
     /// The most data that one event may carry.
     pub data_bytes_max: usize,
     /// Events in one batch.
@@ -57,6 +62,7 @@ impl Default for Options {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             heartbeat: Duration::from_secs(15),
             retry: Duration::from_secs(2),
+            stats_interval: Duration::from_millis(STATS_INTERVAL_MILLIS_DEFAULT),
             data_bytes_max: DATA_BYTES_DEFAULT,
             batch_events_max: BATCH_EVENTS_DEFAULT,
             batch_bytes_max: BATCH_BYTES_DEFAULT,
@@ -80,6 +86,7 @@ impl fmt::Debug for Options {
             .field("version", &self.version)
             .field("heartbeat", &self.heartbeat)
             .field("retry", &self.retry)
+            .field("stats_interval", &self.stats_interval)
             .field("data_bytes_max", &self.data_bytes_max)
             .field("batch_events_max", &self.batch_events_max)
             .field("batch_bytes_max", &self.batch_bytes_max)

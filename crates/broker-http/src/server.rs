@@ -31,7 +31,7 @@ use crate::pulse::Pulse;
 use crate::state::State;
 use crate::{
     batch, connection, connections, export, health, metrics, policies, publish, read, revocations, secure,
-    status, topics,
+    stats, status, topics,
 };
 
 /// A browser comes back on the same connection within this time.
@@ -64,6 +64,7 @@ pub async fn serve(
         .workers(workers)
         .max_concurrent_connections(connections_max)
         .shutdown_timeout(SHUTDOWN_SECONDS);
+    let stats = stats::tell(state.clone());
     let server = match state.options.tls.clone() {
         Some(tls) => server
             .listen("https", listener, move || connection::service_over_tls(state.clone(), tls.clone()))?,
@@ -74,7 +75,8 @@ pub async fn serve(
     tokio::pin!(server);
     tokio::select! {
         result = &mut server => return result,
-        () = shutdown.cancelled() => broker.end_subscriptions(),
+        // Statistics are told until the server is to stop.
+        _ = shutdown.run_until_cancelled(stats) => broker.end_subscriptions(),
     }
     let (result, ()) = tokio::join!(server, handle.stop(true));
     result

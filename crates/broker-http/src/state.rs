@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Origins;
 use crate::connections::Connections;
+use crate::deliveries::Deliveries;
 use crate::doors::Doors;
 use crate::options::Options;
 
@@ -22,6 +23,7 @@ pub(crate) struct State {
     pub(crate) streams: AtomicUsize,
     /// Event streams that are open.
     pub(crate) connections: Connections,
+    pub(crate) deliveries: Deliveries,
     pub(crate) started: Instant,
     pub(crate) origins: Origins,
     pub(crate) doors: Arc<Doors>,
@@ -37,6 +39,7 @@ impl State {
             shutdown,
             streams: AtomicUsize::new(0),
             connections: Connections::default(),
+            deliveries: Deliveries::default(),
             started: Instant::now(),
             origins,
             doors,

@@ -125,6 +125,9 @@ impl EventStream {
                 Poll::Pending => {
                     // Somebody else can have it while this one waits for the disk.
                     self.turn.end();
+                    if !self.subscription.is_replaying() {
+                        self.listed.catches_up();
+                    }
                     let beats = self.silent_since + self.heartbeat;
                     let due = token_left.map_or(beats, |left| beats.min(Instant::now() + left));
                     ready!(self.alarm.poll_due(context, due));
@@ -146,6 +149,8 @@ impl EventStream {
     fn take(&mut self, step: Result<Step, ReadError>) {
         match step {
             Ok(Step::Events(events)) => {
+                self.listed.falls_behind();
+                self.alarm.pulse().delivered().count_events(events.len());
                 self.saying = Saying::Events(match events {
                     Events::Recent(events) => Following::Recent(events, 0),
                     Events::Replayed(events) => Following::Replayed(events.into_pieces().into_iter()),
@@ -179,6 +184,7 @@ impl EventStream {
         };
         if buffer.len() > before {
             self.silent_since = Instant::now();
+            self.alarm.pulse().delivered().count_bytes(buffer.len() - before);
         }
     }
 

@@ -20,7 +20,14 @@ const LIMIT: PageLimit = PageLimit { events: COMMIT_REQUESTS_MAX, bytes: COMMIT_
 
 pub(crate) struct Feeder {
     thread: Mutex<Option<JoinHandle<()>>>,
-    fed: Arc<AtomicU64>,
+    fed: Arc<Fed>,
+}
+
+/// What was routed since the start.
+#[derive(Default)]
+pub(crate) struct Fed {
+    events: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Feeder {
@@ -35,7 +42,7 @@ impl Feeder {
     /// The same, done by whoever polls the work.
     pub(crate) fn without_thread(log: Arc<dyn EventLog>, hub: Arc<Hub>) -> (Self, BoxFuture<'static, ()>) {
         let from = Cursor { removals: log.removals(), position: log.tail().head() };
-        let fed = Arc::new(AtomicU64::new(0));
+        let fed = Arc::<Fed>::default();
         let counter = Arc::clone(&fed);
         let work = async move {
             if let Err(error) = feed(&*log, &hub, from, &counter).await {
@@ -48,7 +55,12 @@ impl Feeder {
 
     /// How many events were routed.
     pub(crate) fn fed(&self) -> u64 {
-        self.fed.load(Ordering::Relaxed)
+        self.fed.events.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes these have, as policies count them.
+    pub(crate) fn fed_bytes(&self) -> u64 {
+        self.fed.bytes.load(Ordering::Relaxed)
     }
 
     /// Waits for the thread to end, which it does when the log is closed.
@@ -61,7 +73,7 @@ impl Feeder {
     }
 }
 
-async fn feed(log: &dyn EventLog, hub: &Hub, from: Cursor, fed: &AtomicU64) -> Result<(), ReadError> {
+async fn feed(log: &dyn EventLog, hub: &Hub, from: Cursor, fed: &Fed) -> Result<(), ReadError> {
     let mut reader: Box<dyn LogReader> = log.reader(Arc::new(Filter::everything()));
     let mut tail = log.tail();
     let mut routed = from;
@@ -76,11 +88,13 @@ pub(crate) async fn route_page(
     reader: &mut dyn LogReader,
     hub: &Hub,
     routed: &mut Cursor,
-    fed: &AtomicU64,
+    fed: &Fed,
 ) -> Result<bool, ReadError> {
     let page = reader.read(*routed, LIMIT).await?;
     *routed = page.next;
-    fed.fetch_add(page.events.len() as u64, Ordering::Relaxed);
+    let bytes: usize = page.events.iter().map(|event| event.weight()).sum();
+    fed.events.fetch_add(page.events.len() as u64, Ordering::Relaxed);
+    fed.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     hub.route(page.events, routed.position);
     if page.gap {
         // What was removed before it could be routed wakes nobody by itself. Whose loss it is they find out.

@@ -177,6 +177,11 @@ impl Hub {
         }
     }
 
+    /// Whether somebody follows exactly this pattern.
+    pub(crate) fn is_followed(&self, pattern: &Pattern) -> bool {
+        self.state.read().numbers.contains_key(pattern)
+    }
+
     pub(crate) fn is_ended(&self) -> bool {
         self.state.read().ended
     }

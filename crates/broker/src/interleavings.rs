@@ -8,7 +8,6 @@
 //! `cargo test --release -p broker --features interleavings --lib interleavings::`
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use event_log::contract::{Verbatim, WINDOW, clock, decoded, event, filter};
 use event_log::memory::MemoryLog;
@@ -20,7 +19,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use loom::thread;
 
-use crate::feeder::route_page;
+use crate::feeder::{Fed, route_page};
 use crate::hub::Hub;
 use crate::remover::Remover;
 use crate::subscription::{Events, Step, Subscription};
@@ -170,7 +169,7 @@ struct Feeding {
 impl Feeding {
     /// Routes all that is durable, as the feeder does when the tail has moved.
     fn feed(&mut self) {
-        let fed = AtomicU64::new(0);
+        let fed = Fed::default();
         while !at_once(route_page(&mut *self.reader, &self.small.hub, &mut self.routed, &fed))
             .expect("a page")
         {}

@@ -26,6 +26,7 @@ mod policies;
 mod policy;
 mod policy_topic;
 mod revocation_topic;
+mod stats_topic;
 mod told;
 
 mod alarm;
@@ -60,6 +61,7 @@ use policy_topic::PolicyTopic;
 use remover::Remover;
 use retention::{Retention, Tools};
 use revocation_topic::RevocationTopic;
+use stats_topic::StatsTopic;
 
 /// A broker on a log. A clone is another handle on the same broker.
 #[derive(Clone)]
@@ -76,6 +78,7 @@ struct Inner {
     feeder: Feeder,
     policies: Arc<PolicyTopic>,
     revocations: Arc<RevocationTopic>,
+    stats: StatsTopic,
     remover: Remover,
     retention: Retention,
 }
@@ -107,8 +110,20 @@ impl Broker {
         let (policies, remover) = (Arc::clone(&tools.policies), tools.remover.clone());
         let retention = Retention::start(tools)?;
         let epochs = log.bounds().epochs;
-        let inner =
-            Inner { log, epochs, clock, options, hub, feeder, policies, revocations, remover, retention };
+        let stats = StatsTopic::new();
+        let inner = Inner {
+            log,
+            epochs,
+            clock,
+            options,
+            hub,
+            feeder,
+            policies,
+            revocations,
+            stats,
+            remover,
+            retention,
+        };
         Ok(Broker { inner: Arc::new(inner) })
     }
 
@@ -123,8 +138,20 @@ impl Broker {
         let (policies, remover) = (Arc::clone(&tools.policies), tools.remover.clone());
         let (retention, retain) = Retention::without_thread(tools);
         let epochs = log.bounds().epochs;
-        let inner =
-            Inner { log, epochs, clock, options, hub, feeder, policies, revocations, remover, retention };
+        let stats = StatsTopic::new();
+        let inner = Inner {
+            log,
+            epochs,
+            clock,
+            options,
+            hub,
+            feeder,
+            policies,
+            revocations,
+            stats,
+            remover,
+            retention,
+        };
         Ok((Broker { inner: Arc::new(inner) }, Turns { feed, retain }))
     }
 
@@ -171,6 +198,11 @@ impl Broker {
     /// Events that became durable since the start. What was removed at once may be left out.
     pub fn published(&self) -> u64 {
         self.inner.feeder.fed()
+    }
+
+    /// Their bytes, as policies count them.
+    pub fn published_bytes(&self) -> u64 {
+        self.inner.feeder.fed_bytes()
     }
 
     /// Appends a batch; see [`EventLog::append`].

@@ -83,6 +83,21 @@ pub enum Events {
     Recent(Vec<Arc<Recent>>),
 }
 
+impl Events {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Events::Replayed(events) => events.len(),
+            Events::Recent(events) => events.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 impl Subscription {
     pub(crate) fn new(
         log: Arc<dyn EventLog>,

@@ -123,6 +123,13 @@ pub const REMOVALS_PER_STEP_MAX: usize = 64;
 /// Bytes of a request's body that carries a policy.
 pub const POLICY_BYTES_MAX: usize = 4 * KIB;
 
+/// Statistics that are kept on `$broker.stats`, and how many more there may be before the old ones are removed.
+pub const STATS_EVENTS_MAX: u64 = 600;
+/// See [`STATS_EVENTS_MAX`].
+pub const STATS_EVENTS_SLACK: u64 = 60;
+/// Default of `stats_interval`, in milliseconds.
+pub const STATS_INTERVAL_MILLIS_DEFAULT: u64 = 1_000;
+
 /// Default of `max_streams`: event streams open at one time.
 pub const STREAMS_DEFAULT: usize = 100_000;
 /// Threads that read from disk.

@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     pub(crate) heartbeat: Duration,
     pub(crate) retry: Duration,
+    pub(crate) stats_interval: Duration,
     pub(crate) idempotency_window: Duration,
     pub(crate) retention_interval: Duration,
     pub(crate) tombstone_retention: Duration,
@@ -54,11 +55,12 @@ pub(crate) struct Config {
 }
 
 /// A key, its default, and what it means.
-pub(crate) const KEYS: [(&str, &str, &str); 32] = [
+pub(crate) const KEYS: [(&str, &str, &str); 33] = [
     ("listen", "127.0.0.1:8080", "address and port; port 0 picks a free one"),
     ("data", "./perennial-data", "directory of the log, made if it is not there"),
     ("heartbeat", "15s", "a stream without a byte for so long gets a comment line"),
     ("retry", "2s", "how long clients wait before they come back (plain number: milliseconds)"),
+    ("stats_interval", "1s", "how often statistics are told to who follows $broker.stats; 0 is never"),
     ("idempotency_window", "24h", "how long a retried publish is recognised"),
     ("retention_interval", "10s", "how often policies are carried out"),
     ("tombstone_retention", "24h", "how long the tombstone of a key stays where a policy compacts"),
@@ -263,6 +265,7 @@ impl Settings {
             data: self.read("data", directory)?,
             heartbeat: self.duration("heartbeat", "10ms", "1h")?,
             retry: self.duration("retry", "1ms", "1h")?,
+            stats_interval: self.duration("stats_interval", "0ms", "1h")?,
             idempotency_window: self.duration("idempotency_window", "1ms", "366d")?,
             retention_interval: self.duration("retention_interval", "10ms", "1m")?,
             tombstone_retention: self.duration("tombstone_retention", "0ms", "366d")?,

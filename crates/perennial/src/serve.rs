@@ -151,6 +151,7 @@ fn options(config: &Config, with_demo: bool) -> Options {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         heartbeat: config.heartbeat,
         retry: config.retry,
+        stats_interval: config.stats_interval,
         data_bytes_max: config.data_bytes_max,
         batch_events_max: config.batch_events_max,
         batch_bytes_max: config.batch_bytes_max,

@@ -29,6 +29,7 @@ fn the_defaults_are_those_of_the_limits() {
     assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);
     assert_eq!(config.data, Path::new("./perennial-data"));
     assert_eq!((config.heartbeat, config.retry), (Duration::from_secs(15), Duration::from_secs(2)));
+    assert_eq!(config.stats_interval.as_millis(), u128::from(limits::STATS_INTERVAL_MILLIS_DEFAULT));
     assert_eq!(config.idempotency_window.as_micros(), u128::from(limits::IDEMPOTENCY_WINDOW_MICROS_DEFAULT));
     let retention = broker::Options {
         retention_interval: config.retention_interval,
