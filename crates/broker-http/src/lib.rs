@@ -53,6 +53,7 @@ mod health;
 mod metrics;
 mod policies;
 mod revocations;
+mod static_page;
 mod stats;
 mod status;
 mod topics;

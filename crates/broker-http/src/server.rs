@@ -12,9 +12,7 @@ use std::time::Duration;
 use actix_server::Server;
 use actix_web::body::{BodySize, BoxBody, MessageBody, None as NoBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
-};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpRequest, HttpResponse, ResponseError, web};
@@ -25,13 +23,13 @@ use tokio_util::sync::CancellationToken;
 use crate::access;
 use crate::endpoint::Endpoint;
 use crate::endpoint::Needs::{Admin, Grant, Nothing};
-use crate::options::{Options, StaticPage};
+use crate::options::Options;
 use crate::problem::{self, Problem};
 use crate::pulse::Pulse;
 use crate::state::State;
 use crate::{
     batch, connection, connections, export, health, metrics, policies, publish, read, revocations, secure,
-    stats, status, topics,
+    static_page, stats, status, topics,
 };
 
 /// A browser comes back on the same connection within this time.
@@ -45,8 +43,6 @@ pub(crate) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const SHUTDOWN_SECONDS: u64 = 5;
 /// Connections beside event streams.
 const OTHER_CONNECTIONS_MAX: usize = 10_000;
-/// Pages get nothing from elsewhere, and nobody may frame them.
-const PAGE_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Serves a broker until `shutdown` is cancelled: then it takes no more connections, ends every stream, lets running
 /// requests finish, and returns within 8 seconds.
@@ -101,7 +97,7 @@ pub(crate) fn app(
         .app_data(pulse)
         .configure(reading_and_publishing)
         .configure(administration)
-        .configure(move |config| pages.into_iter().for_each(|page| serve_page(config, page)))
+        .configure(move |config| pages.into_iter().for_each(|page| static_page::serve(config, page)))
         .default_service(web::to(|request: HttpRequest| ready(nothing_there(&request))))
         // A panic in a handler is a defect: it is told as 500 and seen in the log by the panic hook. Without this the
         // connection would break, and the client could not tell it from a network that failed.
@@ -142,18 +138,6 @@ fn administration(config: &mut web::ServiceConfig) {
         .service(Endpoint::at("/v1/export").get(Admin, export::export))
         .service(Endpoint::at("/healthz").get(Nothing, health::alive))
         .service(Endpoint::at("/readyz").get(Nothing, health::ready));
-}
-
-fn serve_page(config: &mut web::ServiceConfig, page: StaticPage) {
-    let answer = move || {
-        HttpResponse::Ok()
-            .content_type(page.content_type)
-            .insert_header((CONTENT_SECURITY_POLICY, PAGE_POLICY))
-            .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
-            .insert_header((CACHE_CONTROL, "no-cache"))
-            .body(page.body)
-    };
-    config.service(Endpoint::at(page.path).get(Nothing, move || ready(answer())));
 }
 
 fn nothing_there(request: &HttpRequest) -> HttpResponse {

@@ -9,6 +9,7 @@ use event_log::memory::MemoryLog;
 use serde_json::Value;
 
 use super::*;
+use crate::options::StaticPage;
 
 /// What all tests of the routes share: a broker on a log in memory.
 pub(crate) fn state_with(options: Options) -> web::Data<State> {
