@@ -34,6 +34,10 @@ mod compaction;
 mod conformance;
 /// What connections cost, and when they end.
 mod connections;
+/// The console's files as they are served.
+mod console;
+/// The console in a real browser.
+mod console_in_browser;
 /// Damage of a data directory: refused with the place, or harmless.
 mod corruption;
 /// What is removed gives its room back: the directory and the memory stay in bounds.

@@ -49,7 +49,7 @@ impl Outside {
                 *to.lock().unwrap() += &(line + "\n");
             }
         });
-        let is_browser = ["in_browser.mjs", "demo.mjs", "many_streams.mjs"].contains(&script);
+        let is_browser = ["in_browser.mjs", "demo.mjs", "many_streams.mjs", "console.mjs"].contains(&script);
         Outside { stdin: child.stdin.take(), child, lines, complaints, is_browser }
     }
 

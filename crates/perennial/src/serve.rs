@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use broker::Broker;
-use broker_http::{Authentication, Options};
+use broker_http::{Authentication, Options, StaticPage};
 use event_log::SystemClock;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -160,9 +160,17 @@ fn options(config: &Config, with_demo: bool) -> Options {
         connections_per_address_max: Some(config.connections_per_address_max).filter(|most| *most > 0),
         h2c: config.h2c,
         workers: if config.workers == 0 { default.workers } else { config.workers },
-        pages: if with_demo { demo::PAGES.to_vec() } else { Vec::new() },
+        pages: pages(with_demo),
         ..default
     }
+}
+
+fn pages(with_demo: bool) -> Vec<StaticPage> {
+    let mut pages = broker_console::pages();
+    if with_demo {
+        pages.extend(demo::PAGES);
+    }
+    pages
 }
 
 /// Listens at the first address that can be had. The standard library sets `SO_REUSEADDR`, so that a port can be bound
