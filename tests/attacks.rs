@@ -1,6 +1,11 @@
 //! Attacks on the authentication: each is refused with the right answer, publishes nothing and reads nothing, and an honest
 //! client is served meanwhile.
 
+/// Slow clients by the thousand, and connections without end.
+mod floods;
+/// Requests with two readings, names like paths, forged lines of a log.
+mod requests;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};

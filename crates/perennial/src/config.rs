@@ -94,7 +94,8 @@ pub(crate) const KEYS: [(&str, &str, &str); 33] = [
     ("h2c", "false", "HTTP/2 in the clear, for proxies that begin with it"),
     ("workers", "0", "threads that serve connections; 0 is one for each processor"),
     ("cache", "64MiB", "memory for pages of the log"),
-    ("log", "info,actix_server=warn", "log filter, as in info or warn,broker=debug"),
+    // The web library calls each request that it cannot read an error: a line of the log for whoever wants to fill it.
+    ("log", "info,actix_server=warn,actix_http::h1=off", "log filter, as in info or warn,broker=debug"),
     ("log_format", "human", "human or json"),
     ("demo_rate", "10", "trades a second that --demo plays"),
 ];
