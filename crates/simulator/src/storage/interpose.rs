@@ -205,6 +205,20 @@ fn armed() -> bool {
     ARMED.load(Ordering::Relaxed)
 }
 
+/// How long a file is.
+///
+/// # Safety
+///
+/// It is open.
+unsafe fn length(file: c_int) -> i64 {
+    let mut stat = std::mem::MaybeUninit::<libc::stat64>::uninit();
+    // SAFETY: as promised, so the answer is written.
+    unsafe {
+        libc::fstat64(file, stat.as_mut_ptr());
+        stat.assume_init().st_size
+    }
+}
+
 /// The inode of an open file, if it is a file or a directory.
 fn inode(file: c_int) -> Option<u64> {
     let mut stat = std::mem::MaybeUninit::<libc::stat64>::uninit();
@@ -366,12 +380,8 @@ unsafe fn written(file: c_int, bytes: *const c_void, count: size_t, offset: Opti
         None => unsafe { libc::syscall(libc::SYS_lseek, file, 0, libc::SEEK_CUR) },
     };
     // What is written over has its room already.
-    let mut stat = std::mem::MaybeUninit::<libc::stat64>::uninit();
-    // SAFETY: the file is open, so the answer is written.
-    let length = unsafe {
-        libc::fstat64(file, stat.as_mut_ptr());
-        stat.assume_init().st_size
-    };
+    // SAFETY: the file is open.
+    let length = unsafe { length(file) };
     let over = (length - start).clamp(0, i64::try_from(count).unwrap_or(i64::MAX)) as u64;
     let allowed = over + recorder.room(count as u64 - over);
     if allowed == 0 && count > 0 {
@@ -491,7 +501,11 @@ unsafe fn read_at(file: c_int, bytes: *mut c_void, count: size_t, offset: off64_
         && let Some(recorder) = recorder.as_mut()
         && !recorder.faults.is_empty()
     {
-        let pages = offset as u64 / PAGE_BYTES..(offset as u64 + count as u64).div_ceil(PAGE_BYTES);
+        // Nothing is read behind the end of the file, so nothing can fail there.
+        // SAFETY: the caller holds it open.
+        let length = unsafe { length(file) } as u64;
+        let end = (offset as u64 + count as u64).min(length);
+        let pages = offset as u64 / PAGE_BYTES..end.div_ceil(PAGE_BYTES);
         let is_cached = pages.clone().all(|page| recorder.cached.contains(&(id, page)));
         if !is_cached && let Some(error) = recorder.fault(Call::Read) {
             return fail(error) as ssize_t;
