@@ -117,7 +117,9 @@ fn a_thousand_slow_clients_keep_nobody_waiting_and_are_let_go() {
         let is_over = &is_over;
         scope.spawn(move || {
             while !is_over.load(Ordering::SeqCst) {
-                slow.iter_mut().for_each(|slow| drop(slow.drip()));
+                for slow in slow.iter_mut() {
+                    slow.drip();
+                }
                 thread::sleep(Duration::from_millis(500));
             }
         });

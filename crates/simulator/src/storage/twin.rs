@@ -443,3 +443,18 @@ fn event(numbers: &mut Numbers, size: u32) -> NewEvent {
     }
     event
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that is refused makes the seeds of a profile look at nothing.
+    #[test]
+    fn large_batches_are_taken_one_behind_the_other() {
+        let log = MemoryLog::new(Arc::new(ManualClock::default()), WINDOW);
+        for seed in 0..20 {
+            let batch = Batch::new(events(seed, Shape::Many));
+            assert!(block_on(log.append(batch)).is_ok_and(|receipt| receipt.events.len() >= 200));
+        }
+    }
+}
