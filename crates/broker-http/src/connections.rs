@@ -11,14 +11,14 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use atomic_waker::AtomicWaker;
 use auth::{Identity, Revocations};
-use broker::Broker;
-use event_log::{EventId, Filter, Position, Timestamp};
+use event_log::{EventId, EventLog, Filter, Position, Timestamp};
 use parking_lot::Mutex;
 use rand::RngExt;
 use serde::Serialize;
 
 use crate::caller::Caller;
 use crate::json;
+use crate::lags::Lags;
 use crate::path::segment;
 use crate::problem::Problem;
 use crate::query::Query;
@@ -37,13 +37,13 @@ pub(crate) struct Connection {
     /// Whose token it was opened with.
     identity: Mutex<Option<Arc<Identity>>>,
     cursor: AtomicU64,
-    /// It waits for what comes next.
-    caught_up: AtomicBool,
     /// When its token is good no longer, in microseconds; [`NEVER`] if it needs none.
     token_ends: AtomicU64,
     /// Why it is to end: an index of [`REASONS`], or one behind them.
     ended: AtomicUsize,
     waker: AtomicWaker,
+    /// It has said all that there is, and waits for what comes next.
+    is_waiting: AtomicBool,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -64,14 +64,9 @@ impl Connection {
         self.cursor.store(cursor.get(), Ordering::Relaxed);
     }
 
-    /// The reader has to take more events.
-    pub(crate) fn falls_behind(&self) {
-        self.caught_up.store(false, Ordering::Relaxed);
-    }
-
-    /// The reader waits for what comes next.
-    pub(crate) fn catches_up(&self) {
-        self.caught_up.store(true, Ordering::Relaxed);
+    /// Notes whether it waits for what comes next: its cursor may lie far back then, if nothing that it wants was published.
+    pub(crate) fn note_waiting(&self, is_waiting: bool) {
+        self.is_waiting.store(is_waiting, Ordering::Relaxed);
     }
 
     /// Ready once it is to end, with why.
@@ -106,28 +101,15 @@ impl Connection {
     }
 }
 
-/// How far streams are behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Lag {
-    /// How many have not caught up.
-    pub(crate) streams_behind: usize,
-    /// Events of the log after the cursor of the one that is behind most.
-    pub(crate) events: u64,
-}
-
 impl Connections {
-    /// How far those are behind that have not caught up.
-    pub(crate) fn lag(&self, broker: &Broker) -> Lag {
-        let (mut streams_behind, mut last) = (0, None::<u64>);
-        for connection in self.0.lock().values() {
-            if !connection.caught_up.load(Ordering::Relaxed) {
-                streams_behind += 1;
-                let cursor = connection.cursor.load(Ordering::Relaxed);
-                last = Some(last.map_or(cursor, |last| last.min(cursor)));
-            }
-        }
-        let events = last.map_or(0, |cursor| broker.log().count_after(Position::new(cursor)));
-        Lag { streams_behind, events }
+    /// How far behind they are. Who waits for what comes next is not.
+    pub(crate) fn lags(&self, log: &dyn EventLog) -> Lags {
+        let open = self.0.lock();
+        let behind = open.values().filter(|connection| !connection.is_waiting.load(Ordering::Relaxed));
+        let cursors = behind.map(|connection| Position::new(connection.cursor.load(Ordering::Relaxed)));
+        let cursors: Vec<Position> = cursors.collect();
+        drop(open);
+        Lags::of(cursors, |cursor| log.count_after(cursor))
     }
 
     /// Ends those whose tokens were revoked.
@@ -161,10 +143,10 @@ impl Listed {
             filter,
             identity: Mutex::new(identity),
             cursor: AtomicU64::new(cursor.get()),
-            caught_up: AtomicBool::new(false),
             token_ends: AtomicU64::new(token_ends),
             ended: AtomicUsize::new(REASONS.len()),
             waker: AtomicWaker::new(),
+            is_waiting: AtomicBool::new(false),
         });
         let key = (connection.since, connection.number);
         state.connections.0.lock().insert(key, Arc::clone(&connection));
@@ -173,6 +155,11 @@ impl Listed {
             connection.end(TOKEN_EXPIRED);
         }
         Listed { state, connection }
+    }
+
+    /// How long ago a moment was.
+    pub(crate) fn age(&self, moment: Timestamp) -> Duration {
+        Duration::from_micros(self.state.broker.now().as_micros().saturating_sub(moment.as_micros()))
     }
 
     /// How long its token is still good; nothing if it needs none.

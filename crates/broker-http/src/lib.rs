@@ -14,6 +14,7 @@ mod connection;
 mod deliveries;
 mod doors;
 mod pulse;
+mod stream_stats;
 mod turns;
 
 mod access;
@@ -22,6 +23,7 @@ mod credentials;
 mod endpoint;
 mod options;
 mod problem;
+mod refusals;
 mod secure;
 mod tls;
 
@@ -39,6 +41,7 @@ mod gap;
 mod pages;
 mod read;
 mod reading;
+mod resumes;
 mod sse;
 mod start;
 mod stream;
@@ -50,6 +53,7 @@ mod dry_run;
 mod export;
 
 mod health;
+mod lags;
 mod metrics;
 mod policies;
 mod revocations;

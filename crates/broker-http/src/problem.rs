@@ -28,6 +28,10 @@ pub(crate) struct Problem {
     challenge: Option<Box<Challenge>>,
 }
 
+/// What an answer carries that refuses, for who counts them: the code.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Refused(pub(crate) &'static str);
+
 /// What is told to who has to authenticate.
 #[derive(Debug)]
 struct Challenge {
@@ -210,7 +214,9 @@ impl ResponseError for Problem {
             response.insert_header((WWW_AUTHENTICATE, challenge.text));
         }
         // Strings and numbers always have a JSON.
-        response.body(serde_json::to_vec(&body).unwrap_or_default())
+        let mut response = response.body(serde_json::to_vec(&body).unwrap_or_default());
+        response.extensions_mut().insert(Refused(self.code));
+        response
     }
 }
 

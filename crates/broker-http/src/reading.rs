@@ -104,6 +104,8 @@ where
 impl Reading {
     /// Turns what was asked for into a place.
     pub(crate) async fn open(&self, state: &State) -> Result<Opened, Problem> {
-        Ok(state.broker.open(&self.filter, &self.start, self.on_gap).await?)
+        let opened = state.broker.open(&self.filter, &self.start, self.on_gap).await?;
+        state.resumes.count(&self.start, &opened);
+        Ok(opened)
     }
 }

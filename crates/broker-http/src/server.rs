@@ -28,8 +28,8 @@ use crate::problem::{self, Problem};
 use crate::pulse::Pulse;
 use crate::state::State;
 use crate::{
-    batch, connection, connections, export, health, metrics, policies, publish, read, revocations, secure,
-    static_page, stats, status, topics,
+    batch, connection, connections, export, health, metrics, policies, publish, read, refusals, revocations,
+    secure, static_page, stats, status, topics,
 };
 
 /// A browser comes back on the same connection within this time.
@@ -92,7 +92,9 @@ pub(crate) fn app(
     >,
 > {
     let pages = state.options.pages.clone();
+    let stream_stats = state.stream_stats.of_worker();
     App::new()
+        .app_data(stream_stats)
         .app_data(state)
         .app_data(pulse)
         .configure(reading_and_publishing)
@@ -104,6 +106,7 @@ pub(crate) fn app(
         .wrap(CatchPanic::default())
         .wrap(from_fn(uniform))
         .wrap(from_fn(access::guard))
+        .wrap(from_fn(refusals::count))
         .wrap(from_fn(secure::tell))
 }
 

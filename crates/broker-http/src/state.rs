@@ -12,6 +12,9 @@ use crate::connections::Connections;
 use crate::deliveries::Deliveries;
 use crate::doors::Doors;
 use crate::options::Options;
+use crate::refusals::Refusals;
+use crate::resumes::Resumes;
+use crate::stream_stats::AllStreamStats;
 
 /// What all requests share.
 pub(crate) struct State {
@@ -27,6 +30,9 @@ pub(crate) struct State {
     pub(crate) started: Instant,
     pub(crate) origins: Origins,
     pub(crate) doors: Arc<Doors>,
+    pub(crate) refusals: Refusals,
+    pub(crate) resumes: Resumes,
+    pub(crate) stream_stats: AllStreamStats,
 }
 
 impl State {
@@ -43,6 +49,9 @@ impl State {
             started: Instant::now(),
             origins,
             doors,
+            refusals: Refusals::default(),
+            resumes: Resumes::default(),
+            stream_stats: AllStreamStats::default(),
         }
     }
 }

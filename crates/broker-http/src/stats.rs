@@ -9,8 +9,8 @@ use event_log::EventId;
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::connections::Lag;
 use crate::json;
+use crate::lags::Lags;
 use crate::state::State;
 
 /// What is told at a time. Rates are of the time since the last one, in seconds.
@@ -28,7 +28,7 @@ struct Stats {
     delivered_bytes_per_second: f64,
     streams: usize,
     /// Streams that have not caught up with the head.
-    streams_behind: usize,
+    streams_behind: u64,
     /// Events of the log after the cursor of the one that is behind most.
     lag: u64,
     /// Events kept.
@@ -97,10 +97,11 @@ impl Teller {
 impl Counts {
     fn of(state: &State) -> Self {
         let State { broker, deliveries, .. } = state;
+        let log = broker.log().counts();
         Counts {
             at: Instant::now(),
-            published: broker.published(),
-            published_bytes: broker.published_bytes(),
+            published: log.commit_events.sum,
+            published_bytes: log.bytes,
             delivered: deliveries.events(),
             delivered_bytes: deliveries.bytes(),
         }
@@ -112,7 +113,7 @@ impl Stats {
         let seconds = (now.at - before.at).as_secs_f64();
         let rate = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         let bounds = state.broker.log().bounds();
-        let Lag { streams_behind, events: lag } = state.connections.lag(&state.broker);
+        let Lags { behind, most: lag } = state.connections.lags(&**state.broker.log());
         Stats {
             seconds,
             events_per_second: rate((now.published - before.published).saturating_sub(own.events)),
@@ -120,7 +121,7 @@ impl Stats {
             deliveries_per_second: rate(now.delivered - before.delivered),
             delivered_bytes_per_second: rate(now.delivered_bytes - before.delivered_bytes),
             streams: state.streams.load(Ordering::Relaxed),
-            streams_behind,
+            streams_behind: behind[0].1,
             lag,
             events: bounds.events,
             bytes: bounds.bytes,

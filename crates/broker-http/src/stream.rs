@@ -47,7 +47,7 @@ pub(crate) struct EventStream {
     turn: Turn,
     ended: bool,
     listed: Listed,
-    _place: StreamPlace,
+    place: StreamPlace,
 }
 
 /// What is to be written next.
@@ -80,6 +80,7 @@ impl EventStream {
     ) -> Self {
         let retry_ms = u64::try_from(state.options.retry.as_millis()).unwrap_or(u64::MAX);
         let framer = Framer { epoch: state.broker.epochs().current(), envelope: reading.envelope };
+        place.stats().opened();
         let opening = opening_blocks(state, &listed.id(), reading, opened, retry_ms);
         EventStream {
             subscription: state.broker.subscribe(Arc::clone(&reading.filter), opened, Arc::new(framer)),
@@ -94,7 +95,7 @@ impl EventStream {
             turn: Turn::new(pulse.turns()),
             ended: false,
             listed,
-            _place: place,
+            place,
         }
     }
 
@@ -123,11 +124,9 @@ impl EventStream {
             match step {
                 Poll::Ready(step) => self.take(step),
                 Poll::Pending => {
+                    self.listed.note_waiting(!self.subscription.is_replaying());
                     // Somebody else can have it while this one waits for the disk.
                     self.turn.end();
-                    if !self.subscription.is_replaying() {
-                        self.listed.catches_up();
-                    }
                     let beats = self.silent_since + self.heartbeat;
                     let due = token_left.map_or(beats, |left| beats.min(Instant::now() + left));
                     ready!(self.alarm.poll_due(context, due));
@@ -147,13 +146,16 @@ impl EventStream {
     }
 
     fn take(&mut self, step: Result<Step, ReadError>) {
+        self.listed.note_waiting(false);
         match step {
             Ok(Step::Events(events)) => {
-                self.listed.falls_behind();
                 self.alarm.pulse().delivered().count_events(events.len());
                 self.saying = Saying::Events(match events {
                     Events::Recent(events) => Following::Recent(events, 0),
-                    Events::Replayed(events) => Following::Replayed(events.into_pieces().into_iter()),
+                    Events::Replayed(events) => {
+                        self.place.stats().replayed(events.len());
+                        Following::Replayed(events.into_pieces().into_iter())
+                    }
                 });
             }
             Ok(Step::Gap(gap)) => self.gap(&gap),
@@ -167,6 +169,7 @@ impl EventStream {
     /// written behind the front of a buffer ([`FRONT_BYTES`] that are not looked at), or takes the buffer's place.
     pub(crate) fn write(&mut self, buffer: &mut Vec<u8>) {
         let before = buffer.len();
+        let of_history = self.saying.is_of_history();
         self.saying = match std::mem::replace(&mut self.saying, Saying::Nothing) {
             Saying::Nothing => return,
             Saying::Block(mut block) => {
@@ -183,6 +186,7 @@ impl EventStream {
             Saying::Events(following) => self.write_events(following, buffer),
         };
         if buffer.len() > before {
+            self.place.stats().said(buffer.len() - before, of_history);
             self.silent_since = Instant::now();
             self.alarm.pulse().delivered().count_bytes(buffer.len() - before);
         }
@@ -221,6 +225,9 @@ impl EventStream {
         buffer: &mut Vec<u8>,
     ) -> Option<Pieces> {
         let full = buffer.len() + FRAME_PIECE_BYTES_MAX;
+        if let Some(oldest) = events.get(*next) {
+            self.place.stats().delivered(self.listed.age(oldest.event.time));
+        }
         let mut large = None;
         while large.is_none() && buffer.len() < full {
             let Some(recent) = events.get(*next) else { break };
@@ -244,6 +251,7 @@ impl EventStream {
 
     /// What comes next was removed. It stands between two events like any block, and also in a quiet stream.
     fn gap(&mut self, gap: &Gap) {
+        self.place.stats().gap();
         self.told = gap.resumed_after;
         self.listed.note(gap.resumed_after);
         let id = EventId::new(gap.resumed_after, self.framer.epoch);
@@ -310,6 +318,12 @@ impl Following {
             Following::Replayed(pieces) => pieces.len(),
         };
         if left > 0 { Saying::Events(self) } else { Saying::Nothing }
+    }
+}
+
+impl Saying {
+    fn is_of_history(&self) -> bool {
+        matches!(self, Saying::Events(Following::Replayed(_)) | Saying::Large(_, Following::Replayed(_)))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::pulse::Pulse;
 use crate::reading::Reading;
 use crate::state::State;
 use crate::stream::{EventStream, write_closing};
+use crate::stream_stats::StreamStats;
 
 /// The id of a stream, for readers that do not see `$open`.
 const CONNECTION_ID: HeaderName = HeaderName::from_static("perennial-connection");
@@ -36,7 +37,7 @@ pub(crate) async fn answer(
     state: web::Data<State>,
     reading: Reading,
 ) -> Result<HttpResponse, Problem> {
-    let Some(place) = StreamPlace::take(&state) else {
+    let Some(place) = StreamPlace::take(request, &state) else {
         tracing::warn!(streams_max = state.options.streams_max, "an event stream was turned away");
         return Ok(overloaded());
     };
@@ -45,6 +46,7 @@ pub(crate) async fn answer(
         Err(problem) => {
             // An EventSource is dead for good after any status but 200, and this may pass.
             tracing::error!(code = problem.code(), "an event stream could not be opened");
+            state.refusals.count(problem.code());
             return Ok(overloaded());
         }
     };
@@ -86,18 +88,27 @@ pub(crate) fn overloaded() -> HttpResponse {
 }
 
 /// One of the streams that may be open at a time; given back when dropped.
-pub(crate) struct StreamPlace(web::Data<State>);
+pub(crate) struct StreamPlace {
+    state: web::Data<State>,
+    stats: Arc<StreamStats>,
+}
 
 impl StreamPlace {
-    fn take(state: &web::Data<State>) -> Option<Self> {
+    fn take(request: &HttpRequest, state: &web::Data<State>) -> Option<Self> {
         let taken = state.streams.fetch_add(1, Ordering::Relaxed);
-        let place = StreamPlace(web::Data::clone(state));
-        (taken < place.0.options.streams_max).then_some(place)
+        let stats = request.app_data::<Arc<StreamStats>>().expect("every worker counts");
+        let place = StreamPlace { state: web::Data::clone(state), stats: Arc::clone(stats) };
+        (taken < place.state.options.streams_max).then_some(place)
+    }
+
+    /// Where its stream is counted.
+    pub(crate) fn stats(&self) -> &StreamStats {
+        &self.stats
     }
 }
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        self.state.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }

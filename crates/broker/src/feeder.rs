@@ -4,7 +4,6 @@
 //! never has to push. It has a thread of its own so that no publisher and no stream waits for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use event_log::limits::{COMMIT_BYTES_MAX, COMMIT_REQUESTS_MAX};
@@ -20,14 +19,6 @@ const LIMIT: PageLimit = PageLimit { events: COMMIT_REQUESTS_MAX, bytes: COMMIT_
 
 pub(crate) struct Feeder {
     thread: Mutex<Option<JoinHandle<()>>>,
-    fed: Arc<Fed>,
-}
-
-/// What was routed since the start.
-#[derive(Default)]
-pub(crate) struct Fed {
-    events: AtomicU64,
-    bytes: AtomicU64,
 }
 
 impl Feeder {
@@ -42,25 +33,13 @@ impl Feeder {
     /// The same, done by whoever polls the work.
     pub(crate) fn without_thread(log: Arc<dyn EventLog>, hub: Arc<Hub>) -> (Self, BoxFuture<'static, ()>) {
         let from = Cursor { removals: log.removals(), position: log.tail().head() };
-        let fed = Arc::<Fed>::default();
-        let counter = Arc::clone(&fed);
         let work = async move {
-            if let Err(error) = feed(&*log, &hub, from, &counter).await {
+            if let Err(error) = feed(&*log, &hub, from).await {
                 tracing::error!(%error, "recent events cannot be read; ending all streams");
             }
             hub.end();
         };
-        (Feeder { thread: Mutex::new(None), fed }, Box::pin(work))
-    }
-
-    /// How many events were routed.
-    pub(crate) fn fed(&self) -> u64 {
-        self.fed.events.load(Ordering::Relaxed)
-    }
-
-    /// How many bytes these have, as policies count them.
-    pub(crate) fn fed_bytes(&self) -> u64 {
-        self.fed.bytes.load(Ordering::Relaxed)
+        (Feeder { thread: Mutex::new(None) }, Box::pin(work))
     }
 
     /// Waits for the thread to end, which it does when the log is closed.
@@ -73,12 +52,12 @@ impl Feeder {
     }
 }
 
-async fn feed(log: &dyn EventLog, hub: &Hub, from: Cursor, fed: &Fed) -> Result<(), ReadError> {
+async fn feed(log: &dyn EventLog, hub: &Hub, from: Cursor) -> Result<(), ReadError> {
     let mut reader: Box<dyn LogReader> = log.reader(Arc::new(Filter::everything()));
     let mut tail = log.tail();
     let mut routed = from;
     while tail.wait_past(routed.position).await.is_ok() {
-        while !route_page(&mut *reader, hub, &mut routed, fed).await? {}
+        while !route_page(&mut *reader, hub, &mut routed).await? {}
     }
     Ok(())
 }
@@ -88,13 +67,9 @@ pub(crate) async fn route_page(
     reader: &mut dyn LogReader,
     hub: &Hub,
     routed: &mut Cursor,
-    fed: &Fed,
 ) -> Result<bool, ReadError> {
     let page = reader.read(*routed, LIMIT).await?;
     *routed = page.next;
-    let bytes: usize = page.events.iter().map(|event| event.weight()).sum();
-    fed.events.fetch_add(page.events.len() as u64, Ordering::Relaxed);
-    fed.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     hub.route(page.events, routed.position);
     if page.gap {
         // What was removed before it could be routed wakes nobody by itself. Whose loss it is they find out.

@@ -12,14 +12,15 @@ use std::sync::Arc;
 use event_log::contract::{Verbatim, WINDOW, clock, decoded, event, filter};
 use event_log::memory::MemoryLog;
 use event_log::{
-    AppendError, Batch, Bounds, Cursor, EventLog, Filter, Keep, LogReader, Page, PageLimit, Pattern,
-    Position, ReadError, Receipt, Removal, Removals, Removed, Resumed, Seek, TailWatch, Topic, TopicStats,
+    AppendError, Batch, Bounds, Cursor, EventLog, Filter, Keep, LogCounts, LogReader, Page, PageLimit,
+    Pattern, Position, ReadError, Receipt, Removal, Removals, Removed, Resumed, Seek, TailWatch, Topic,
+    TopicStats,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use loom::thread;
 
-use crate::feeder::{Fed, route_page};
+use crate::feeder::route_page;
 use crate::hub::Hub;
 use crate::remover::Remover;
 use crate::subscription::{Events, Step, Subscription};
@@ -82,6 +83,10 @@ impl EventLog for Stepped {
 
     fn bounds(&self) -> Bounds {
         self.act(EventLog::bounds)
+    }
+
+    fn counts(&self) -> LogCounts {
+        self.act(EventLog::counts)
     }
 
     fn topics(&self, pattern: Option<&Pattern>) -> Vec<TopicStats> {
@@ -169,10 +174,7 @@ struct Feeding {
 impl Feeding {
     /// Routes all that is durable, as the feeder does when the tail has moved.
     fn feed(&mut self) {
-        let fed = Fed::default();
-        while !at_once(route_page(&mut *self.reader, &self.small.hub, &mut self.routed, &fed))
-            .expect("a page")
-        {}
+        while !at_once(route_page(&mut *self.reader, &self.small.hub, &mut self.routed)).expect("a page") {}
     }
 }
 

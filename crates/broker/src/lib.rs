@@ -195,16 +195,6 @@ impl Broker {
         self.inner.retention.stats()
     }
 
-    /// Events that became durable since the start. What was removed at once may be left out.
-    pub fn published(&self) -> u64 {
-        self.inner.feeder.fed()
-    }
-
-    /// Their bytes, as policies count them.
-    pub fn published_bytes(&self) -> u64 {
-        self.inner.feeder.fed_bytes()
-    }
-
     /// Appends a batch; see [`EventLog::append`].
     pub fn publish(&self, batch: Batch) -> BoxFuture<'static, Result<Receipt, AppendError>> {
         self.inner.log.append(batch)

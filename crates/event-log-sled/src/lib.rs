@@ -66,8 +66,8 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, TrySendError};
 use event_log::{
-    AppendError, Batch, Bounds, Clock, EventLog, Filter, LogReader, Pattern, Position, ReadError, Receipt,
-    Removal, Removals, Removed, TailWatch, Timestamp, Topic, TopicStats, limits,
+    AppendError, Batch, Bounds, Clock, EventLog, Filter, LogCounts, LogReader, Pattern, Position, ReadError,
+    Receipt, Removal, Removals, Removed, TailWatch, Timestamp, Topic, TopicStats, limits,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -245,6 +245,10 @@ impl EventLog for SledLog {
 
     fn bounds(&self) -> Bounds {
         self.inner.shared.bounds()
+    }
+
+    fn counts(&self) -> LogCounts {
+        self.inner.shared.stats.counts()
     }
 
     fn topics(&self, pattern: Option<&Pattern>) -> Vec<TopicStats> {

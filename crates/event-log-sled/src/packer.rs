@@ -220,6 +220,7 @@ impl Packer<'_> {
             self.unlink(&store, &plan.new);
             return Ok(Packed::InVain);
         }
+        let new_bytes = plan.new.bytes();
         let (answer, taken) = oneshot::channel();
         let refused = {
             // Here and not in the writer, so that no publisher waits for those who read.
@@ -228,6 +229,9 @@ impl Packer<'_> {
             taken.blocking_recv().map_err(|_| ReadError::Closed)?
         };
         let is_taken = refused.is_none();
+        if is_taken {
+            self.shared.stats.packed(run.len() as u64, bytes, new_bytes);
+        }
         let useless = run.iter().filter(|_| is_taken).map(Arc::as_ref).chain(&refused);
         useless.for_each(|segment| self.unlink(&store, segment));
         thread::park_timeout(self.state().haste.rest(begun.elapsed()));

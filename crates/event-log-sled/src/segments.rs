@@ -15,6 +15,7 @@ use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_log::{Position, ReadError};
 use parking_lot::{Mutex, RwLock};
@@ -49,9 +50,10 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    /// Writes a commit behind all others, and returns once it is durable.
-    pub(crate) fn append(&self, chunks: &Written) -> io::Result<()> {
-        let Some((first, _)) = chunks.firsts.first() else { return Ok(()) };
+    /// Writes a commit behind all others, and returns once it is durable: how long its barrier took. A commit without events
+    /// needs none.
+    pub(crate) fn append(&self, chunks: &Written) -> io::Result<Option<Duration>> {
+        let Some((first, _)) = chunks.firsts.first() else { return Ok(None) };
         let mut newest = self.newest.lock();
         let is_long = |growing: &Growing| growing.segment.bytes() >= self.segment_bytes;
         if let Some(long) = newest.take_if(|growing| is_long(growing)) {
@@ -61,10 +63,10 @@ impl Segments {
             Some(growing) => growing,
             None => self.begin(*first)?,
         };
-        growing.append(chunks)?;
+        let barrier = growing.append(chunks)?;
         self.changed.lock().insert(growing.segment.first);
         *newest = Some(growing);
-        Ok(())
+        Ok(Some(barrier))
     }
 
     /// Makes a segment's file. Its name is durable before anything in it counts.

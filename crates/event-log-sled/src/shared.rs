@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event_log::{AppendError, Bounds, Epochs, Position, ReadError, Tail, TailWatch, limits};
+use event_log::{AppendError, Bounds, Epochs, LogStats, Position, ReadError, Tail, TailWatch, limits};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     free_disk_bytes_min: u64,
     segment_bytes: u64,
     disk_use: Mutex<Option<(Instant, u64)>>,
+    pub(crate) stats: LogStats,
 }
 
 impl Shared {
@@ -65,6 +66,7 @@ impl Shared {
             free_disk_bytes_min: options.free_disk_bytes_min,
             segment_bytes: options.segment_bytes,
             disk_use: Mutex::new(None),
+            stats: LogStats::default(),
         }
     }
 

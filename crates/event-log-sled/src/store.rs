@@ -142,8 +142,8 @@ impl Store {
         directory::sync(data)
     }
 
-    /// Writes the events of a commit, and returns once they are durable.
-    pub(crate) fn append(&self, chunks: &chunk::Chunks) -> Result<(), ReadError> {
+    /// Writes the events of a commit, and returns once they are durable: how long their barrier took, if there are any.
+    pub(crate) fn append(&self, chunks: &chunk::Chunks) -> Result<Option<Duration>, ReadError> {
         let written = self.segments.append(chunks);
         written.map_err(|error| ReadError::Engine(format!("the events cannot be written: {error}").into()))
     }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use crossbeam_channel::Receiver;
-use event_log::{Batch, Clock, Position, ReadError, Receipt, Removed, limits};
+use event_log::{Batch, Clock, Commit, Position, ReadError, Receipt, Removed, limits};
 use tokio::sync::oneshot;
 
 use crate::SledOptions;
@@ -182,13 +182,15 @@ impl Writer {
         let times = debris.min(10_000) as f64 / 100.0;
         let seconds = bytes as f64 / f64::from(limits::SLOWED_APPEND_BYTES_PER_SECOND);
         let pause = Duration::from_secs_f64(seconds * times * times);
-        let end = Instant::now() + pause.min(PAUSE_MAX);
+        let begun = Instant::now();
+        let end = begun + pause.min(PAUSE_MAX);
         while let Ok(request) = self.upkeep.recv_deadline(end) {
             let mut gathered = Gathered::default();
             gathered.take(request);
             self.carry_out(store, gathered)?;
         }
         thread::sleep(end.saturating_duration_since(Instant::now()));
+        self.shared.stats.slowed(begun.elapsed());
         Ok(())
     }
 
@@ -220,10 +222,12 @@ impl Writer {
         // If the write fails or panics, only the next start knows whether its events are in the log. So nobody is told
         // either way: these answers are never sent, not even by a drop, and their connections break with the process.
         let answers = ManuallyDrop::new((verdicts, removed));
+        let commit = count(&stage, &answers.0);
         let head = match stage.events.is_empty() && changes.is_empty() {
             true => self.shared.view().catalog.head,
             false => self.write(store, stage, changes)?,
         };
+        self.shared.stats.committed(commit);
         let (verdicts, removed) = ManuallyDrop::into_inner(answers);
         let mut answers = Answers::default();
         for (answer, verdict) in verdicts {
@@ -265,7 +269,9 @@ impl Writer {
         let mut chunks = ChunkWriter::reusing(std::mem::take(&mut self.buffer));
         stage.events.iter().for_each(|(event, key)| chunks.push(event, key.as_ref()));
         let chunks = chunks.finish();
-        store.append(&chunks)?;
+        if let Some(barrier) = store.append(&chunks)? {
+            self.shared.stats.barrier(barrier);
+        }
         self.buffer = chunks.bytes;
         self.buffer.shrink_to(limits::COMMIT_BYTES_MAX);
         let with_checkpoint = changes.is_removal();
@@ -393,5 +399,18 @@ impl Writer {
             false => drop(lock),
         }
         shared.set_closed();
+    }
+}
+
+/// What a commit comes to.
+fn count(stage: &Stage, verdicts: &[(Answer, Verdict)]) -> Commit {
+    let taken = verdicts.iter().filter_map(|(_, verdict)| verdict.as_ref().ok());
+    let (publishes, answers) =
+        taken.fold((0, 0), |(publishes, answers), events| (publishes + 1, answers + events.len()));
+    Commit {
+        publishes,
+        events: stage.events.len() as u64,
+        bytes: stage.events.iter().map(|(event, _)| event.weight() as u64).sum(),
+        duplicates: (answers - stage.events.len()) as u64,
     }
 }

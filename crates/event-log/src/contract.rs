@@ -373,6 +373,23 @@ pub fn topics_count_what_they_hold(harness: &mut dyn Harness) {
     }
 }
 
+/// What became durable since the log was opened is counted, and what was there already.
+pub fn what_became_durable_is_counted(harness: &mut dyn Harness) {
+    let log = harness.log();
+    let first = append(&*log, vec![event("t", "1234"), keyed(event("t", "56"), "k")]);
+    append(&*log, vec![keyed(event("t", "56"), "k")]);
+    append(&*log, vec![event("t", "7"), keyed(event("t", "56"), "k")]);
+    let stale = Expected::Event(EventId::new(first.head.just_before(), log.bounds().epochs.current()));
+    assert!(append_expecting(&*log, event("t", "refused"), stale).is_err());
+    let counts = log.counts();
+    assert_eq!((counts.publishes, counts.duplicates), (3, 2));
+    assert_eq!((counts.commit_events.count(), counts.commit_events.sum), (2, 3));
+    assert_eq!((counts.bytes, log.bounds().bytes), (10, 10));
+    drop(log);
+    harness.reopen();
+    assert_eq!(harness.log().counts().commit_events.count(), 0);
+}
+
 /// Reopening changes nothing, and the order goes on after it.
 pub fn reopening_changes_nothing(harness: &mut dyn Harness) {
     let log = harness.log();
@@ -536,6 +553,7 @@ macro_rules! contract_tests {
             equal_keys_in_one_batch_are_one_event
             expected_ids_are_judged_by_the_one_who_orders
             topics_count_what_they_hold
+            what_became_durable_is_counted
             reopening_changes_nothing
             seeking_finds_the_place
             the_last_n_are_the_last_that_match

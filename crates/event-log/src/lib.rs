@@ -14,11 +14,13 @@ mod clock;
 mod error;
 mod event;
 mod filter;
+mod histogram;
 pub mod log;
 mod name;
 mod position;
 mod removal;
 mod replay;
+mod stats;
 mod tail;
 mod topic;
 
@@ -36,6 +38,7 @@ pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use error::{AppendError, EngineError, Invalid, ReadError};
 pub use event::{Event, NewEvent};
 pub use filter::Filter;
+pub use histogram::{Histogram, HistogramCounts};
 pub use log::{
     Appended, Batch, Bounds, EventLog, Expected, LogReader, Page, PageLimit, Receipt, Resumed, Seek,
     TopicStats,
@@ -44,5 +47,6 @@ pub use name::{Data, EventType, IdempotencyKey, Key, Origin};
 pub use position::{Epoch, EpochStart, Epochs, EventId, Position};
 pub use removal::{Cursor, Keep, Removal, Removals, Removed};
 pub use replay::{Encoder, EventView, Piece, ReplayPage, Replayed};
+pub use stats::{Commit, LogCounts, LogStats};
 pub use tail::{Tail, TailClosed, TailWatch};
 pub use topic::{Pattern, Topic};

@@ -32,8 +32,8 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::{
-    AppendError, Cursor, Encoder, Epochs, Event, EventId, Filter, NewEvent, Pattern, Position, ReadError,
-    Removal, Removals, Removed, ReplayPage, TailWatch, Timestamp, Topic,
+    AppendError, Cursor, Encoder, Epochs, Event, EventId, Filter, LogCounts, NewEvent, Pattern, Position,
+    ReadError, Removal, Removals, Removed, ReplayPage, TailWatch, Timestamp, Topic,
 };
 
 /// A durable log of events in one order. See [the module](crate::log) for the rules.
@@ -66,6 +66,9 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// What the log holds, as of its head.
     fn bounds(&self) -> Bounds;
+
+    /// What the log has done since it was opened. A commit is counted before its answers leave.
+    fn counts(&self) -> LogCounts;
 
     /// The topics that a pattern matches, with what they hold, sorted by name. `None` for the pattern is every topic,
     /// the broker's own too.

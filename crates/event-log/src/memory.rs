@@ -13,9 +13,10 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::{
-    AppendError, Appended, Batch, Bounds, Clock, Cursor, Epoch, Epochs, Event, EventLog, EventType, Filter,
-    IdempotencyKey, Keep, Key, LogReader, NewEvent, Page, PageLimit, Pattern, Position, ReadError, Receipt,
-    Removal, Removals, Removed, Resumed, Seek, Tail, TailWatch, Timestamp, Topic, TopicStats,
+    AppendError, Appended, Batch, Bounds, Clock, Commit, Cursor, Epoch, Epochs, Event, EventLog, EventType,
+    Filter, IdempotencyKey, Keep, Key, LogCounts, LogReader, LogStats, NewEvent, Page, PageLimit, Pattern,
+    Position, ReadError, Receipt, Removal, Removals, Removed, Resumed, Seek, Tail, TailWatch, Timestamp,
+    Topic, TopicStats,
 };
 
 /// One step of a removal takes no more events than this, so that those who ask learn to go on.
@@ -31,6 +32,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     window: Duration,
     state: Mutex<State>,
+    stats: LogStats,
 }
 
 #[derive(Clone)]
@@ -70,7 +72,8 @@ impl MemoryLog {
             closed_tail: tail.watch(),
             tail: Some(Arc::new(tail)),
         };
-        MemoryLog { shared: Arc::new(Shared { clock, window, state: Mutex::new(state) }) }
+        let stats = LogStats::default();
+        MemoryLog { shared: Arc::new(Shared { clock, window, state: Mutex::new(state), stats }) }
     }
 
     /// A log that holds what this one holds, open again.
@@ -84,6 +87,7 @@ impl MemoryLog {
                 clock: Arc::clone(&self.shared.clock),
                 window: self.shared.window,
                 state: Mutex::new(state),
+                stats: LogStats::default(),
             }),
         }
     }
@@ -223,6 +227,12 @@ impl Shared {
             state.topics.entry(event.topic.clone()).or_default().last = event.position;
             (state.head, state.newest_time) = (event.position, event.time);
         }
+        self.stats.committed(Commit {
+            publishes: 1,
+            events: new.len() as u64,
+            bytes: new.iter().map(|event| event.weight() as u64).sum(),
+            duplicates: (answers.len() - new.len()) as u64,
+        });
         state.accepted_keys.extend(seen);
         state.events.extend(new);
         let head = state.head;
@@ -295,6 +305,10 @@ impl EventLog for MemoryLog {
             bytes: state.events.iter().map(|event| event.weight() as u64).sum(),
             bytes_on_disk: 0,
         }
+    }
+
+    fn counts(&self) -> LogCounts {
+        self.shared.stats.counts()
     }
 
     fn topics(&self, pattern: Option<&Pattern>) -> Vec<TopicStats> {

@@ -229,6 +229,9 @@ impl<T: Io> FastPath<'_, T> {
 
     async fn answer(&mut self, topic: &Topic, result: Result<Receipt, AppendError>) -> Result<(), Gone> {
         let FastPath { socket, outbox, state, secure, .. } = self;
+        if let Err(error) = &result {
+            state.refusals.count(error.code());
+        }
         let write = |buffer: &mut Vec<u8>| {
             answer::write(buffer, &state.broker, *secure, topic, &result);
             0

@@ -7,8 +7,8 @@ use broker::{Broker, Events, Gap, OnGap, Opened, Options, Start, Step, Subscript
 use event_log::contract::{Verbatim, WINDOW, clock, decoded, event};
 use event_log::memory::MemoryLog;
 use event_log::{
-    AppendError, Batch, Bounds, Epochs, Event, EventLog, Filter, LogReader, Pattern, Position, ReadError,
-    Receipt, Removal, Removals, Removed, TailWatch, Topic, TopicStats,
+    AppendError, Batch, Bounds, Epochs, Event, EventLog, Filter, LogCounts, LogReader, Pattern, Position,
+    ReadError, Receipt, Removal, Removals, Removed, TailWatch, Topic, TopicStats,
 };
 use futures_util::future::BoxFuture;
 
@@ -185,6 +185,10 @@ impl EventLog for Wrapped {
 
     fn bounds(&self) -> Bounds {
         Bounds { epochs: self.epochs.clone(), ..self.log.bounds() }
+    }
+
+    fn counts(&self) -> LogCounts {
+        self.log.counts()
     }
 
     fn topics(&self, pattern: Option<&Pattern>) -> Vec<TopicStats> {

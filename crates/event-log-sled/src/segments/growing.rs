@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use event_log::limits;
 
@@ -41,8 +42,8 @@ impl Growing {
         Growing { segment, file, length }
     }
 
-    /// Writes a commit behind the others, and returns once it is durable.
-    pub(crate) fn append(&mut self, chunks: &Chunks) -> io::Result<()> {
+    /// Writes a commit behind the others, and returns once it is durable: how long the barrier took.
+    pub(crate) fn append(&mut self, chunks: &Chunks) -> io::Result<Duration> {
         let start = self.segment.bytes();
         let end = start + chunks.bytes.len() as u64;
         self.file.write_all_at(&chunks.bytes, start)?;
@@ -50,10 +51,12 @@ impl Growing {
             true => end + self.write_ahead(end, chunks.bytes.len()),
             false => self.length,
         };
+        let begun = Instant::now();
         barrier::sync(&self.file)?;
+        let took = begun.elapsed();
         self.length = length;
         self.segment.extent.write().extend(chunks);
-        Ok(())
+        Ok(took)
     }
 
     /// Writes zeros behind a commit that ends here, and says how many. If the disk has no room for that, it is none: the commit itself

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use event_log::contract::{filter, read_from};
 use event_log::memory::MemoryLog;
 use event_log::{
-    AppendError, Batch, Bounds, Cursor, Event, EventLog, Filter, LogReader, Page, PageLimit, Pattern,
-    Position, ReadError, Receipt, Removal, Removals, Removed, Resumed, Seek, TailWatch, Topic, TopicStats,
+    AppendError, Batch, Bounds, Cursor, Event, EventLog, Filter, LogCounts, LogReader, Page, PageLimit,
+    Pattern, Position, ReadError, Receipt, Removal, Removals, Removed, Resumed, Seek, TailWatch, Topic,
+    TopicStats,
 };
 use futures_executor::block_on;
 use futures_util::FutureExt;
@@ -140,6 +141,10 @@ impl EventLog for LateLog {
 
     fn bounds(&self) -> Bounds {
         self.inner.bounds()
+    }
+
+    fn counts(&self) -> LogCounts {
+        self.inner.counts()
     }
 
     fn topics(&self, pattern: Option<&Pattern>) -> Vec<TopicStats> {

@@ -1,0 +1,116 @@
+//! What the event streams have done since the start. Each worker counts for itself, so that no two cores write to the same
+//! place; who asks adds up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use event_log::{Histogram, HistogramCounts};
+use parking_lot::Mutex;
+
+/// Bounds of the time from a commit to a socket, in microseconds.
+const COMMIT_TO_SOCKET_MICROS_BOUNDS: &[u64] = &[
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
+];
+
+/// What the event streams of one worker have done. Alone in its cache lines.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct StreamStats {
+    opened: AtomicU64,
+    bytes: AtomicU64,
+    replayed_events: AtomicU64,
+    replayed_bytes: AtomicU64,
+    gaps: AtomicU64,
+    commit_to_socket_micros: Histogram,
+}
+
+/// The counts of all workers at one moment.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StreamCounts {
+    /// Streams that were opened.
+    pub(crate) opened: u64,
+    /// Bytes that were said: events, and what is the broker's own.
+    pub(crate) bytes: u64,
+    /// Events of history that streams took from the log.
+    pub(crate) replayed_events: u64,
+    /// Bytes of those as they were said.
+    pub(crate) replayed_bytes: u64,
+    /// Gaps that were told to streams that were under way.
+    pub(crate) gaps: u64,
+    /// From the commit of an event, its barrier included, to the socket of a stream that follows the head, in microseconds.
+    pub(crate) commit_to_socket_micros: HistogramCounts,
+}
+
+impl StreamStats {
+    fn new() -> Self {
+        StreamStats {
+            opened: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            replayed_events: AtomicU64::new(0),
+            replayed_bytes: AtomicU64::new(0),
+            gaps: AtomicU64::new(0),
+            commit_to_socket_micros: Histogram::new(COMMIT_TO_SOCKET_MICROS_BOUNDS),
+        }
+    }
+
+    pub(crate) fn opened(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stream says so many bytes, of history or not.
+    pub(crate) fn said(&self, bytes: usize, of_history: bool) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if of_history {
+            self.replayed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// A stream took so many events from the log.
+    pub(crate) fn replayed(&self, events: usize) {
+        self.replayed_events.fetch_add(events as u64, Ordering::Relaxed);
+    }
+
+    /// A stream under way was told of a gap.
+    pub(crate) fn gap(&self) {
+        self.gaps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An event goes to a socket so long after its commit began.
+    pub(crate) fn delivered(&self, after: Duration) {
+        self.commit_to_socket_micros.observe(u64::try_from(after.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+/// Those of all workers.
+#[derive(Debug, Default)]
+pub(crate) struct AllStreamStats(Mutex<Vec<Arc<StreamStats>>>);
+
+impl AllStreamStats {
+    /// Where one more worker counts.
+    pub(crate) fn of_worker(&self) -> Arc<StreamStats> {
+        let stats = Arc::new(StreamStats::new());
+        self.0.lock().push(Arc::clone(&stats));
+        stats
+    }
+
+    /// The counts now.
+    pub(crate) fn counts(&self) -> StreamCounts {
+        let workers = self.0.lock();
+        let sum = |count: fn(&StreamStats) -> &AtomicU64| {
+            workers.iter().map(|stats| count(stats).load(Ordering::Relaxed)).sum()
+        };
+        StreamCounts {
+            opened: sum(|stats| &stats.opened),
+            bytes: sum(|stats| &stats.bytes),
+            replayed_events: sum(|stats| &stats.replayed_events),
+            replayed_bytes: sum(|stats| &stats.replayed_bytes),
+            gaps: sum(|stats| &stats.gaps),
+            commit_to_socket_micros: workers
+                .iter()
+                .map(|stats| stats.commit_to_socket_micros.counts())
+                .fold(HistogramCounts::none(COMMIT_TO_SOCKET_MICROS_BOUNDS), |sum, counts| sum.and(&counts)),
+        }
+    }
+}
