@@ -40,6 +40,8 @@ mod console;
 mod console_in_browser;
 /// Damage of a data directory: refused with the place, or harmless.
 mod corruption;
+/// What stands around a broker at work: proxies, Prometheus, the files that set them up.
+mod deployment;
 /// What is removed gives its room back: the directory and the memory stay in bounds.
 mod disk;
 /// kill -9 under load, in a loop, against a ledger.

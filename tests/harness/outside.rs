@@ -24,13 +24,23 @@ pub(crate) struct Outside {
 impl Outside {
     /// Starts a program of `tests/clients`. The first word says how: `node`, `python` or `bash`.
     pub(crate) fn start(runner: &str, script: &str, arguments: &[&str]) -> Self {
+        Self::start_with(runner, script, arguments, &[])
+    }
+
+    /// The same with environment variables of its own.
+    pub(crate) fn start_with(
+        runner: &str,
+        script: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let folder = folder();
         let installed = folder.join("node_modules").is_dir() && folder.join(".venv").is_dir();
         assert!(installed, "the clients are not installed: run tests/run once, which does it");
         let program =
             if runner == "python" { folder.join(".venv/bin/python") } else { PathBuf::from(runner) };
         let mut command = Command::new(program);
-        command.arg(script).args(arguments).current_dir(folder);
+        command.arg(script).args(arguments).envs(environment.iter().copied()).current_dir(folder);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{runner}: {error}"));
         let (lines, complaints) = (Arc::default(), Arc::default());

@@ -48,6 +48,7 @@ pub(crate) enum Command {
     Subscribe(SubscribeArgs),
     Topics(TopicsArgs),
     Status(StatusArgs),
+    Health(HealthArgs),
     Policy(PolicyArgs),
     Purge(PurgeArgs),
     Export(ExportArgs),
@@ -179,6 +180,15 @@ pub(crate) struct StatusArgs {
     /// Print the broker's answer as it is
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// Say whether the broker is ready to publish and read: exit code 0 if it is, 1 if not
+///
+/// It needs no token, and nothing but this binary: the health check of a container.
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }

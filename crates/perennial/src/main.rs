@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Subscribe(args) => client::subscribe::run(&args),
         Command::Topics(args) => client::topics::run(&args),
         Command::Status(args) => client::status::run(&args),
+        Command::Health(args) => client::health::run(&args),
         Command::Policy(args) => client::policy::run(&args.command),
         Command::Purge(args) => client::purge::run(&args),
         Command::Export(args) => archive::export::run(&args),

@@ -1,5 +1,6 @@
 //! The client's side of the command line: it knows the broker only by its address.
 
+pub(crate) mod health;
 pub(crate) mod policy;
 pub(crate) mod publish;
 pub(crate) mod purge;
