@@ -11,6 +11,23 @@ use serde_json::json;
 use crate::harness::envelope::sequence;
 use crate::harness::{Broker, Connection, PATIENCE, Reader, Request, escape, heavy};
 
+/// How many connections and streams there may be.
+mod places;
+/// Who is behind a proxy.
+mod proxies;
+/// How fast a subject may publish.
+mod rates;
+/// Clients that send or take slowly; how long streams live; replays that wait.
+mod slow;
+
+/// How often a limit was reached, as the metrics tell it.
+fn times_limited(broker: &Broker, limit: &str) -> u64 {
+    let told = broker.get("/metrics");
+    let name = format!("perennial_limited_total{{limit=\"{limit}\"}} ");
+    let count = told.text().lines().find_map(|line| line.strip_prefix(name.as_str()));
+    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{name}: {told}"))
+}
+
 #[test]
 fn topics_are_listed_with_what_they_hold() {
     let broker = Broker::start();
@@ -327,7 +344,9 @@ fn an_address_has_its_number_of_connections_and_the_others_are_served() {
         let told = ask("127.0.0.2", "/metrics");
         let turned_away = told
             .lines()
-            .find_map(|line| line.strip_prefix("perennial_connections_turned_away_total "))
+            .find_map(|line| {
+                line.strip_prefix("perennial_limited_total{limit=\"max_connections_per_address\"} ")
+            })
             .and_then(|count| count.parse::<u64>().ok());
         assert!(turned_away.is_some_and(|count| count >= 101), "{told}");
         drop(inside.pop());

@@ -1,11 +1,12 @@
 //! The end of a broker that is asked to stop: every stream is told, nothing is lost, and the port is free.
 
 use std::collections::BTreeSet;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Broker, Connection, Reader, Request};
+use crate::harness::{Broker, Connection, Reader, Request, heavy};
 
 #[test]
 fn every_stream_is_told_and_ends_properly() {
@@ -37,6 +38,69 @@ fn every_stream_is_told_and_ends_properly() {
         assert!(begun.elapsed() < Duration::from_secs(10));
         broker.restart();
     }
+}
+
+/// Ten thousand clients that come back in the same moment would be one more load than they were before.
+#[test]
+fn many_streams_are_ended_at_a_pace_and_asked_to_come_back_at_different_times() {
+    let _turn = heavy::turn();
+    let mut broker = Broker::with(&["--set", "drain=2s"]);
+    let mut readers: Vec<Reader> = (0..400).map(|_| Reader::open(&broker, "/v1/topics/t/events")).collect();
+    readers.iter_mut().for_each(|reader| drop(reader.until("$live")));
+    let begun = Instant::now();
+    broker.signal(Signal::TERM);
+    let ends: Vec<(Duration, u64)> = thread::scope(|scope| {
+        let ending: Vec<_> = readers
+            .iter_mut()
+            .map(|reader| {
+                scope.spawn(move || {
+                    let events = reader.rest();
+                    let told = events.last().expect("the end");
+                    assert_eq!(
+                        (told.kind.as_str(), &told.json()["reason"]),
+                        ("$closing", &"shutdown".into())
+                    );
+                    (begun.elapsed(), told.retry.expect("a time to come back"))
+                })
+            })
+            .collect();
+        ending.into_iter().map(|end| end.join().expect("a reader")).collect()
+    });
+    assert_eq!(broker.wait().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let (first, last) =
+        (ends.iter().map(|end| end.0).min().unwrap(), ends.iter().map(|end| end.0).max().unwrap());
+    assert!(last - first >= Duration::from_secs(1), "they were ended from {first:?} to {last:?}");
+    let retries: BTreeSet<u64> = ends.iter().map(|end| end.1).collect();
+    assert!(ends.iter().all(|(_, retry)| (500..=5_000).contains(retry)), "{retries:?}");
+    // 400 of 4,501 values: nine tenths of them are new ones, and no second of the five is left out.
+    assert!(retries.len() > 300, "only {} different ones", retries.len());
+    for second in 0..5 {
+        assert!(retries.iter().any(|retry| retry / 1_000 == second), "none comes back in second {second}");
+    }
+}
+
+#[test]
+fn a_stream_that_goes_on_while_the_broker_stops_is_still_told_what_happens() {
+    let mut broker = Broker::with(&["--set", "drain=3s"]);
+    let mut readers: Vec<Reader> = (0..300).map(|_| Reader::open(&broker, "/v1/topics/t/events")).collect();
+    readers.iter_mut().for_each(|reader| drop(reader.until("$live")));
+    let mut publishing = Connection::open(broker.port());
+    let publish = Request::new("POST", "/v1/topics/t/events").body("x");
+    let mut ids = vec![publishing.exchange(&publish).json()["id"].as_str().expect("an id").to_owned()];
+    broker.signal(Signal::TERM);
+    // Whatever is still answered is in every stream that has not ended before.
+    publishing.send(&publish.bytes(broker.port()));
+    if publishing.try_head(false).is_ok_and(|head| head.status == 201) {
+        ids.push(String::new());
+    }
+    for mut reader in readers {
+        let events = reader.rest();
+        let got = events.iter().filter(|event| event.kind == "message").count();
+        assert!(events.last().is_some_and(|event| event.kind == "$closing"), "{events:?}");
+        assert!((1..=ids.len()).contains(&got) && events[0].id == ids[0], "{events:?}");
+    }
+    assert_eq!(broker.wait().code(), Some(0));
 }
 
 #[test]

@@ -21,6 +21,7 @@ use actix_web::{Error, HttpMessage, ResponseError, web};
 use url::{Host, Url};
 
 use crate::accept::{self, Shape};
+use crate::admission;
 use crate::caller::{self, Authentication};
 use crate::credentials;
 use crate::problem::Problem;
@@ -95,14 +96,26 @@ pub(crate) async fn guard(
         None => Ok(()),
         Some(asked) => identify(&mut request, asked, &state),
     };
-    let answered = match identified {
+    let admitted =
+        admission::refuse_large(&request, &state.options.limits).and(identified).and_then(|()| match request
+            .path()
+        {
+            OPEN_PATH | READY_PATH => Ok(()),
+            _ => admission::admit(request.request()),
+        });
+    let answered = match admitted {
         Ok(()) => next.call(request).await,
         // An EventSource that sees any status but 200 is dead for good, and this may pass.
-        Err(problem) if problem.status_code().is_server_error() && is_for_events(&request) => {
-            Ok(request.into_response(subscribe::overloaded()))
+        Err(problem) if problem.may_pass() && is_for_events(&request) => {
+            Ok(request.into_response(subscribe::overloaded(problem.limit())))
         }
         Err(problem) => Ok(request.into_response(problem.error_response())),
     };
+    if let Ok(answer) = &answered
+        && let Some(limit) = answer.response().extensions().get()
+    {
+        state.reached.count(*limit);
+    }
     match (answered, cors) {
         (Ok(mut response), Some(cors)) => {
             cors.tell(response.status(), response.headers_mut());

@@ -6,10 +6,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use event_log::{AppendError, Batch, Epochs, Receipt, Topic};
 use mime::Mime;
 
-use crate::body;
+use crate::body::{self, Bound};
 use crate::caller::Caller;
 use crate::envelope;
 use crate::json;
+use crate::limits::Limit;
 use crate::problem::Problem;
 use crate::publish::{Answer, EXPECTED_ID, IDEMPOTENCY_KEY};
 use crate::query::Query;
@@ -43,14 +44,15 @@ pub(crate) async fn publish(
     Query::parse(&request, &[])?;
     refuse_conditions(&request)?;
     let form = form(&request)?;
-    let options = &state.options;
-    let body = body::read(&request, payload, options.batch_bytes_max, "max_batch").await?;
-    let limits = Limits { events_max: options.batch_events_max, data_bytes_max: options.data_bytes_max };
+    let limits = &state.options.limits;
+    let body = body::read(&request, payload, Bound::of(Limit::Batch, limits.batch_bytes_max), &state).await?;
+    let limits = Limits { events_max: limits.batch_events_max, data_bytes_max: limits.data_bytes_max };
     let events = parse::events(&body, form, limits)?;
     for (index, event) in events.iter().enumerate() {
         let refuse = |problem: Problem| problem.with_line(parse::line_of(&body, form, index));
         caller.publish(&event.topic).map_err(refuse)?;
     }
+    caller.take_rate(&request, &events)?;
     let topics: Vec<Topic> = events.iter().map(|event| event.topic.clone()).collect();
     let epochs = state.broker.epochs();
     let receipt = state.broker.publish(Batch::new(events)).await.map_err(|error| {

@@ -11,8 +11,10 @@ use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use auth::{Identity, Refused, Verifier};
-use event_log::{Pattern, Topic};
+use event_log::{NewEvent, Pattern, Topic};
 
+use crate::forwarded::Client;
+use crate::limits::Subject;
 use crate::problem::Problem;
 use crate::state::State;
 
@@ -62,6 +64,18 @@ impl Caller {
             Some(_) => self.denied("sub", "that (it names whose stream it is)"),
             None => Problem::not_found("no-authentication", "without authentication no stream needs a token"),
         })
+    }
+
+    /// What all requests share.
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes what is published from the subject's share, if that is limited.
+    pub(crate) fn take_rate(&self, request: &HttpRequest, events: &[NewEvent]) -> Result<(), Problem> {
+        let Some(rates) = &self.state.rates else { return Ok(()) };
+        let address = Client::of(request).map(|client| client.address);
+        rates.take(&Subject::of(self.identity.as_deref(), address), events)
     }
 
     /// What is asked of callers; nothing without authentication.

@@ -5,6 +5,7 @@ mod answer;
 mod deliver;
 mod fast_path;
 mod outbox;
+mod patience;
 mod simple;
 mod socket;
 
@@ -26,18 +27,20 @@ use tokio::net::TcpStream;
 
 pub(crate) use socket::{Departure, Handover, Leaving};
 
-use crate::doors::Inside;
+use crate::doors::Visitor;
+use crate::limits::{self, Limit};
 use crate::pulse::Pulse;
 use crate::secure::Secure;
 use crate::server::{self, app};
 use crate::state::State;
 use crate::tls::{self, Tls};
 use deliver::deliver;
+use patience::Patience;
 use socket::{Io, Lent, lend};
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
 const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2";
-/// What a connection of HTTP/2 that carries others' requests may take to end once the server stops.
+/// What a connection of HTTP/2 that carries others' requests may take to end once the server stops and its streams have ended.
 const HTTP_2_FAREWELL: Duration = Duration::from_secs(2);
 
 /// What serves the connections of one worker, over TLS.
@@ -52,14 +55,13 @@ pub(crate) fn service_over_tls(
             Ok(fn_service(move |socket: TcpStream| {
                 let (worker, tls) = (Rc::clone(&worker), tls.clone());
                 async move {
-                    let remote = socket.peer_addr().ok();
-                    let Some(_inside) = worker.enter(remote) else { return Ok(()) };
+                    let Some(visitor) = worker.enter(socket.peer_addr().ok()) else { return Ok(()) };
                     if socket.set_nodelay(true).is_ok()
                         && let Some(stream) = tls.accept(socket).await
                     {
                         match tls::is_http_2(&stream) {
-                            true => worker.serve_all(stream, Bytes::new(), remote, Protocol::Http2).await,
-                            false => worker.serve(stream, remote).await,
+                            true => worker.serve_all(stream, Bytes::new(), visitor, Protocol::Http2).await,
+                            false => worker.serve(stream, visitor).await,
                         }
                     }
                     Ok(())
@@ -80,11 +82,10 @@ pub(crate) fn service(
             Ok(fn_service(move |socket: TcpStream| {
                 let worker = Rc::clone(&worker);
                 async move {
-                    let remote = socket.peer_addr().ok();
-                    let Some(_inside) = worker.enter(remote) else { return Ok(()) };
+                    let Some(visitor) = worker.enter(socket.peer_addr().ok()) else { return Ok(()) };
                     // What is written is whole, so nothing is gained by waiting for more.
                     if socket.set_nodelay(true).is_ok() {
-                        worker.serve(socket, remote).await;
+                        worker.serve(socket, visitor).await;
                     }
                     Ok(())
                 }
@@ -113,6 +114,7 @@ pub(crate) async fn worker<T: Io>(
         .client_disconnect_timeout(server::DISCONNECT_TIMEOUT)
         .on_connect_ext(move |lent: &Lent<T>, data| {
             data.insert(lent.handover());
+            data.insert(lent.visitor());
             if let Some(secure) = secure {
                 data.insert(secure);
             }
@@ -132,22 +134,30 @@ pub(crate) struct Worker<S> {
 }
 
 impl<S> Worker<S> {
-    fn enter(&self, remote: Option<SocketAddr>) -> Option<Inside> {
-        self.state.doors.enter(remote.map(|remote| remote.ip()))
+    /// Lets a connection in; nothing if there are too many.
+    pub(crate) fn enter(&self, peer: Option<SocketAddr>) -> Option<Rc<Visitor>> {
+        let refuse = |limit: Limit| {
+            let before = self.state.reached.count(limit);
+            if limits::is_news(before) {
+                let (limit, address) = (limit.name(), peer.map(|peer| peer.ip()));
+                tracing::warn!(limit, ?address, turned_away = before + 1, "there are too many connections");
+            }
+        };
+        self.state.doors.enter(peer).map_err(refuse).ok()
     }
 
     /// Serves a connection to its end.
-    pub(crate) async fn serve<T: Io>(&self, socket: T, remote: Option<SocketAddr>)
+    pub(crate) async fn serve<T: Io>(&self, socket: T, visitor: Rc<Visitor>)
     where
         S: Service<(Lent<T>, Protocol, Option<SocketAddr>), Response = ()>,
     {
-        if let Some((socket, early)) = fast_path::publish(socket, &self.state, &self.pulse, self.secure).await
-        {
+        let published = fast_path::publish(socket, &visitor, &self.state, &self.pulse, self.secure);
+        if let Some((socket, early)) = published.await {
             let protocol = match self.state.options.h2c && early.starts_with(HTTP_2_PREFACE) {
                 true => Protocol::Http2,
                 false => Protocol::Http1,
             };
-            self.serve_all(socket, early, remote, protocol).await;
+            self.serve_all(socket, early, visitor, protocol).await;
         }
     }
 
@@ -156,18 +166,22 @@ impl<S> Worker<S> {
         &self,
         socket: T,
         early: Bytes,
-        remote: Option<SocketAddr>,
+        visitor: Rc<Visitor>,
         protocol: Protocol,
     ) where
         S: Service<(Lent<T>, Protocol, Option<SocketAddr>), Response = ()>,
     {
-        let (lent, owner) = lend(socket, early);
+        let remote = visitor.peer();
+        // The streams of HTTP/2 share their socket with other answers, and a slow stream is not to be let go.
+        let patience =
+            (protocol != Protocol::Http2).then(|| Patience::new(self.state.clone(), Rc::clone(&self.pulse)));
+        let (lent, owner) = lend(socket, early, Rc::clone(&visitor), patience);
         let mut served = Box::pin(self.requests.call((lent, protocol, remote)));
         if protocol == Protocol::Http2 {
             // Its streams are requests among others. They end by themselves when the server stops, and the connection does not.
             let stopped = async {
                 self.state.shutdown.cancelled().await;
-                tokio::time::sleep(HTTP_2_FAREWELL).await;
+                tokio::time::sleep(self.state.drain_time() + HTTP_2_FAREWELL).await;
             };
             tokio::select! { _ = served => {}, () = stopped => {} }
             return;

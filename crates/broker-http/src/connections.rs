@@ -1,7 +1,6 @@
 //! The event streams that are open: who reads what, how far it is, and how it is ended from outside.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -17,6 +16,7 @@ use rand::RngExt;
 use serde::Serialize;
 
 use crate::caller::Caller;
+use crate::forwarded::Client;
 use crate::json;
 use crate::lags::Lags;
 use crate::path::segment;
@@ -32,7 +32,7 @@ pub(crate) struct Connections(Mutex<BTreeMap<(Timestamp, u64), Arc<Connection>>>
 pub(crate) struct Connection {
     number: u64,
     since: Timestamp,
-    remote: Option<SocketAddr>,
+    client: Option<Client>,
     filter: Arc<Filter>,
     /// Whose token it was opened with.
     identity: Mutex<Option<Arc<Identity>>>,
@@ -130,7 +130,7 @@ pub(crate) struct Listed {
 impl Listed {
     pub(crate) fn new(
         state: web::Data<State>,
-        remote: Option<SocketAddr>,
+        client: Option<Client>,
         filter: Arc<Filter>,
         identity: Option<Arc<Identity>>,
         cursor: Position,
@@ -139,7 +139,7 @@ impl Listed {
         let connection = Arc::new(Connection {
             number: rand::rng().random(),
             since: state.broker.now(),
-            remote,
+            client,
             filter,
             identity: Mutex::new(identity),
             cursor: AtomicU64::new(cursor.get()),
@@ -160,6 +160,11 @@ impl Listed {
     /// How long ago a moment was.
     pub(crate) fn age(&self, moment: Timestamp) -> Duration {
         Duration::from_micros(self.state.broker.now().as_micros().saturating_sub(moment.as_micros()))
+    }
+
+    /// What all requests share.
+    pub(crate) fn state(&self) -> &web::Data<State> {
+        &self.state
     }
 
     /// How long its token is still good; nothing if it needs none.
@@ -192,7 +197,8 @@ struct Listing {
 #[derive(Serialize)]
 struct Entry {
     id: String,
-    remote: Option<SocketAddr>,
+    /// Where it comes from: behind a trusted proxy, what that says.
+    remote: Option<String>,
     /// Who reads, as the token said.
     subject: Option<String>,
     patterns: Vec<String>,
@@ -208,7 +214,7 @@ impl Entry {
         let cursor = Position::new(connection.cursor.load(Ordering::Relaxed));
         Entry {
             id: connection.id(),
-            remote: connection.remote,
+            remote: connection.client.map(|client| client.to_string()),
             subject: connection.subject(),
             patterns: connection
                 .filter

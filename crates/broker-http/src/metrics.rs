@@ -12,6 +12,7 @@ use event_log::{Bounds, LogCounts};
 use prometheus::TEXT_FORMAT;
 
 use crate::lags::Lags;
+use crate::limits::Limit;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::state::State;
@@ -50,10 +51,11 @@ fn broker(families: &mut Families, state: &State) -> prometheus::Result<()> {
     families.gauge("perennial_uptime_seconds", "Time since the start.", uptime)?;
     let streams = state.streams.load(Ordering::Relaxed) as u64;
     families.int_gauge("perennial_streams", "Event streams that are open.", streams)?;
-    families.counter(
-        "perennial_connections_turned_away_total",
-        "Connections let go at once because their address had its number.",
-        state.doors.turned_away(),
+    families.counters(
+        "perennial_limited_total",
+        "Times that a limit was reached, and somebody refused for it.",
+        "limit",
+        Limit::ALL.map(|limit| (limit.name(), state.reached.times(limit))),
     )?;
     families.counters(
         "perennial_refusals_total",

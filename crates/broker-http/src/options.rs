@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_log::AppendError;
-use event_log::limits::{
-    BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, DATA_BYTES_DEFAULT, STATS_INTERVAL_MILLIS_DEFAULT,
-    STREAMS_DEFAULT,
-};
+use event_log::limits::STATS_INTERVAL_MILLIS_DEFAULT;
 
 use crate::caller::Authentication;
 use crate::export::Archives;
+use crate::forwarded::TrustedProxies;
+use crate::limits::Limits;
 use crate::tls::Tls;
 
 /// Whether the log would take an append now; asked by `/readyz`.
@@ -28,20 +27,14 @@ pub struct Options {
     pub retry: Duration,
     /// How often statistics are told to who follows them; zero is never.
     pub stats_interval: Duration,
-    /// The most data that one event may carry.
-    pub data_bytes_max: usize,
-    /// Events in one batch.
-    pub batch_events_max: usize,
-    /// Bytes of one batch's body.
-    pub batch_bytes_max: usize,
+    /// What clients may take.
+    pub limits: Limits,
     /// Origins of web pages that may speak to the broker, beside those on this machine.
     pub allowed_origins: Vec<String>,
+    /// Proxies whose word is taken for who is behind them.
+    pub trusted_proxies: TrustedProxies,
     /// How callers are known; without it everybody on this machine may do everything.
     pub authentication: Option<Authentication>,
-    /// Event streams open at one time.
-    pub streams_max: usize,
-    /// Connections that one address may have at a time; none is no limit, as behind a proxy, which is one address.
-    pub connections_per_address_max: Option<usize>,
     /// Threads that serve connections.
     pub workers: usize,
     /// With it everything is said over TLS; without it, in the clear.
@@ -63,13 +56,10 @@ impl Default for Options {
             heartbeat: Duration::from_secs(15),
             retry: Duration::from_secs(2),
             stats_interval: Duration::from_millis(STATS_INTERVAL_MILLIS_DEFAULT),
-            data_bytes_max: DATA_BYTES_DEFAULT,
-            batch_events_max: BATCH_EVENTS_DEFAULT,
-            batch_bytes_max: BATCH_BYTES_DEFAULT,
+            limits: Limits::default(),
             allowed_origins: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
             authentication: None,
-            streams_max: STREAMS_DEFAULT,
-            connections_per_address_max: None,
             tls: None,
             h2c: false,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -87,13 +77,10 @@ impl fmt::Debug for Options {
             .field("heartbeat", &self.heartbeat)
             .field("retry", &self.retry)
             .field("stats_interval", &self.stats_interval)
-            .field("data_bytes_max", &self.data_bytes_max)
-            .field("batch_events_max", &self.batch_events_max)
-            .field("batch_bytes_max", &self.batch_bytes_max)
+            .field("limits", &self.limits)
             .field("allowed_origins", &self.allowed_origins)
+            .field("trusted_proxies", &self.trusted_proxies)
             .field("authentication", &self.authentication)
-            .field("streams_max", &self.streams_max)
-            .field("connections_per_address_max", &self.connections_per_address_max)
             .field("workers", &self.workers)
             .field("tls", &self.tls.is_some())
             .field("h2c", &self.h2c)

@@ -7,7 +7,7 @@ use event_log::limits::POLICY_BYTES_MAX;
 use event_log::{Epochs, Pattern};
 use serde::Serialize;
 
-use crate::body;
+use crate::body::{self, Bound};
 use crate::dry_run::{DRY_RUN, dry_run, is_dry_run};
 use crate::json;
 use crate::path::segment;
@@ -45,7 +45,8 @@ pub(crate) async fn set(
     let query = Query::parse(&request, &[DRY_RUN])?;
     let is_dry_run = is_dry_run(&query)?;
     let pattern = pattern(&request)?;
-    let body = body::read(&request, payload, POLICY_BYTES_MAX, "the size of a policy").await?;
+    let body =
+        body::read(&request, payload, Bound::fixed("the size of a policy", POLICY_BYTES_MAX), &state).await?;
     let policy = Policy::parse(body::text(&body)?).map_err(invalid)?;
     let refused = |error| act(error, state.broker.epochs());
     if is_dry_run {

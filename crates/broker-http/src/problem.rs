@@ -11,6 +11,8 @@ use actix_web::{HttpResponse, ResponseError};
 use event_log::{AppendError, Epochs, Invalid, ReadError};
 use serde::Serialize;
 
+use crate::limits::Limit;
+
 /// The media type of every refusal.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -24,6 +26,8 @@ pub(crate) struct Problem {
     line: Option<usize>,
     last_id: Option<Box<str>>,
     retry_after_seconds: Option<u32>,
+    /// Which limit was reached.
+    limit: Option<Limit>,
     /// Boxed, as most refusals have none.
     challenge: Option<Box<Challenge>>,
 }
@@ -51,6 +55,7 @@ impl Problem {
             line: None,
             last_id: None,
             retry_after_seconds: None,
+            limit: None,
             challenge: None,
         }
     }
@@ -75,7 +80,8 @@ impl Problem {
     pub(crate) fn invalid(code: &'static str, field: &str, invalid: Invalid) -> Self {
         match invalid.too_large {
             true => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "data-too-large", invalid.detail)
-                .with_field(field),
+                .with_field(field)
+                .with_limit(Limit::Data),
             false => Problem::bad_request(code, field, invalid.detail),
         }
     }
@@ -105,8 +111,12 @@ impl Problem {
                 );
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.code(), detail)
             }
-            AppendError::NoSpace { .. } => problem(StatusCode::INSUFFICIENT_STORAGE),
-            AppendError::Overloaded => Problem::unavailable(error.code(), error.to_string(), 1),
+            AppendError::NoSpace { .. } => {
+                problem(StatusCode::INSUFFICIENT_STORAGE).with_limit(Limit::FreeDisk)
+            }
+            AppendError::Overloaded => {
+                Problem::unavailable(error.code(), error.to_string(), 1).with_limit(Limit::AppendQueue)
+            }
             AppendError::Closed | AppendError::Engine(_) => {
                 Problem::unavailable(error.code(), error.to_string(), 5)
             }
@@ -116,6 +126,26 @@ impl Problem {
     /// Names what was wrong.
     pub(crate) fn with_field(self, field: &str) -> Self {
         Problem { field: Some(field.into()), ..self }
+    }
+
+    /// Says when it may go better.
+    pub(crate) fn with_retry_after(self, seconds: u32) -> Self {
+        Problem { retry_after_seconds: Some(seconds), ..self }
+    }
+
+    /// Says which limit was reached, for those who count.
+    pub(crate) fn with_limit(self, limit: Limit) -> Self {
+        Problem { limit: Some(limit), ..self }
+    }
+
+    /// Whether it may go better later.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.retry_after_seconds.is_some()
+    }
+
+    /// Which limit was reached.
+    pub(crate) fn limit(&self) -> Option<Limit> {
+        self.limit
     }
 
     /// Says how one authenticates here (RFC 6750, 3), and which claim of the token is missing or wrong.
@@ -216,6 +246,9 @@ impl ResponseError for Problem {
         // Strings and numbers always have a JSON.
         let mut response = response.body(serde_json::to_vec(&body).unwrap_or_default());
         response.extensions_mut().insert(Refused(self.code));
+        if let Some(limit) = self.limit {
+            response.extensions_mut().insert(limit);
+        }
         response
     }
 }

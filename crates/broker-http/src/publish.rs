@@ -12,10 +12,11 @@ use event_log::{
 };
 use uuid::Uuid;
 
-use crate::body;
+use crate::body::{self, Bound};
 use crate::caller::Caller;
 use crate::envelope;
 use crate::json;
+use crate::limits::Limit;
 use crate::path::segment;
 use crate::problem::Problem;
 use crate::query::{Param, Query};
@@ -83,12 +84,12 @@ pub(crate) async fn event(
     caller.publish(&topic)?;
     let described = Described::read(topic, request.uri().query().unwrap_or_default())?;
     let conditions = Conditions::of(&request)?;
-    let bytes_max = state.options.data_bytes_max;
-    let body = body::read(&request, payload, bytes_max, "max_data").await?;
+    let bytes_max = state.options.limits.data_bytes_max;
+    let body = body::read(&request, payload, Bound::of(Limit::Data, bytes_max), &state).await?;
     // Copied: what was received lies in the connection's own, larger buffer, which the event must not keep alive.
     let data = data(ByteString::from(body::text(&body)?), bytes_max)?;
     drop(body);
-    publish(&state, described.with(data), conditions).await
+    publish(&request, &caller, described.with(data), conditions).await
 }
 
 /// An event to be published, but for its data and what its headers say.
@@ -118,11 +119,7 @@ impl Described {
 }
 
 /// `DELETE /v1/topics/{topic}/keys/{key}`.
-pub(crate) async fn tombstone(
-    request: HttpRequest,
-    state: web::Data<State>,
-    caller: Caller,
-) -> Result<HttpResponse, Problem> {
+pub(crate) async fn tombstone(request: HttpRequest, caller: Caller) -> Result<HttpResponse, Problem> {
     let topic = topic(segment(&request, 2)?)?;
     caller.publish(&topic)?;
     let key = key(segment(&request, 4)?)?;
@@ -134,17 +131,21 @@ pub(crate) async fn tombstone(
         key: Some(key),
         ..NewEvent::new(topic, Data::from(ByteString::from(text)))
     };
-    publish(&state, event, conditions).await
+    publish(&request, &caller, event, conditions).await
 }
 
-async fn publish(state: &State, event: NewEvent, conditions: Conditions) -> Result<HttpResponse, Problem> {
+async fn publish(
+    request: &HttpRequest,
+    caller: &Caller,
+    event: NewEvent,
+    conditions: Conditions,
+) -> Result<HttpResponse, Problem> {
     let topic = event.topic.clone();
-    let epochs = state.broker.epochs();
-    let receipt = state
-        .broker
-        .publish(conditions.batch(event))
-        .await
-        .map_err(|error| Problem::append(&error, epochs))?;
+    let batch = conditions.batch(event);
+    caller.take_rate(request, &batch.events)?;
+    let broker = &caller.state().broker;
+    let epochs = broker.epochs();
+    let receipt = broker.publish(batch).await.map_err(|error| Problem::append(&error, epochs))?;
     let appended = &receipt.events[0];
     let answer = Answer::new(appended, &topic, epochs.current());
     let mut body = Vec::new();

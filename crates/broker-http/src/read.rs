@@ -6,12 +6,12 @@ use actix_web::http::Method;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use event_log::limits::PATTERNS_MAX;
 use event_log::{Cursor, Event, EventId, EventLog, Filter, PageLimit, Pattern, Position, ReadError, Topic};
 use futures_util::stream;
 
 use crate::accept::{Shape, negotiate};
 use crate::caller::Caller;
+use crate::limits::Limit;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::reading::{PARAMS, reading};
@@ -43,12 +43,12 @@ pub(crate) async fn many_topics(
         .map(|text| Pattern::parse(text.to_owned()))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Problem::bad_request("invalid-topic", "topic", error.detail))?;
-    if patterns.is_empty() || patterns.len() > PATTERNS_MAX {
-        let detail = format!(
-            "{} topics were asked for; name 1 to {PATTERNS_MAX}: ?topic=a.b&topic=c.*",
-            patterns.len()
-        );
-        return Err(Problem::bad_request("invalid-topic", "topic", detail));
+    let most = state.options.limits.patterns_max;
+    if patterns.is_empty() || patterns.len() > most {
+        let detail =
+            format!("{} topics were asked for; name 1 to {most}: ?topic=a.b&topic=c.*", patterns.len());
+        let problem = Problem::bad_request("invalid-topic", "topic", detail);
+        return Err(if patterns.is_empty() { problem } else { problem.with_limit(Limit::Patterns) });
     }
     answer(&request, state, &caller, &query, patterns).await
 }

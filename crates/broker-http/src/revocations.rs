@@ -7,7 +7,7 @@ use event_log::Timestamp;
 use event_log::limits::{REVOCATION_BYTES_MAX, REVOCATIONS_MAX};
 use serde::Serialize;
 
-use crate::body;
+use crate::body::{self, Bound};
 use crate::json;
 use crate::policies::act;
 use crate::problem::Problem;
@@ -48,7 +48,9 @@ pub(crate) async fn add(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(&request, &[])?;
-    let body = body::read(&request, payload, REVOCATION_BYTES_MAX, "the size of a revocation").await?;
+    let body =
+        body::read(&request, payload, Bound::fixed("the size of a revocation", REVOCATION_BYTES_MAX), &state)
+            .await?;
     let stated: StatedRevocation = serde_json::from_str(body::text(&body)?).map_err(|error| {
         let detail =
             format!("{error}; write {{\"jti\":\"...\"}} or {{\"subject\":\"...\"}}, and perhaps \"until\"");

@@ -1,4 +1,5 @@
-//! What a browser is told that came over TLS with a lasting certificate: to come back with TLS only (RFC 6797).
+//! What a browser is told that came over TLS, to us with a lasting certificate or to a trusted proxy: to come back with TLS
+//! only (RFC 6797).
 
 use actix_web::Error;
 use actix_web::body::BoxBody;
@@ -7,7 +8,9 @@ use actix_web::error::InternalError;
 use actix_web::http::header::{HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use actix_web::middleware::Next;
 
-/// Everything on this connection is private, and will be.
+use crate::forwarded::Client;
+
+/// What is said is private, and will be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Secure;
 
@@ -25,7 +28,8 @@ pub(crate) async fn tell(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let secure = request.conn_data::<Secure>().copied();
+    let is_private = || Client::of(request.request()).is_some_and(|client| client.is_private);
+    let secure = request.conn_data::<Secure>().copied().or_else(|| is_private().then_some(Secure));
     match (next.call(request).await, secure) {
         (Ok(mut response), Some(_)) => {
             Secure::tell(response.headers_mut());

@@ -39,13 +39,13 @@ pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a connection that is to be closed may take: what a client still sends after a refusal is read, so that it
 /// can see the refusal.
 pub(crate) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Requests that run when the server stops have so long.
-const SHUTDOWN_SECONDS: u64 = 5;
-/// Connections beside event streams.
-const OTHER_CONNECTIONS_MAX: usize = 10_000;
+/// Requests that run when the server stops, and streams whose clients do not read, have so long once the others have ended.
+const SHUTDOWN_SECONDS: u64 = 3;
+/// Connections of a worker that are too many and are being let go. Those behind them wait to be accepted.
+const TURNED_AWAY_AT_ONCE_MAX: usize = 1_024;
 
-/// Serves a broker until `shutdown` is cancelled: then it takes no more connections, ends every stream, lets running
-/// requests finish, and returns within 8 seconds.
+/// Serves a broker until `shutdown` is cancelled: then it takes no more connections, ends every stream at a pace, lets running
+/// requests finish, and returns within 6 seconds and the time of the drain.
 pub async fn serve(
     listener: TcpListener,
     broker: Broker,
@@ -53,13 +53,15 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let workers = options.workers.max(1);
-    let connections_max = options.streams_max.saturating_add(OTHER_CONNECTIONS_MAX);
+    let connections_max = options.limits.connections_max.saturating_add(TURNED_AWAY_AT_ONCE_MAX);
+    let stop_seconds = options.limits.drain.as_secs() + 1 + SHUTDOWN_SECONDS;
     let state = web::Data::new(State::new(broker.clone(), options, shutdown.clone()));
+    let stopping = web::Data::clone(&state);
     let server = Server::build()
         .disable_signals()
         .workers(workers)
         .max_concurrent_connections(connections_max)
-        .shutdown_timeout(SHUTDOWN_SECONDS);
+        .shutdown_timeout(stop_seconds);
     let stats = stats::tell(state.clone());
     let server = match state.options.tls.clone() {
         Some(tls) => server
@@ -72,9 +74,14 @@ pub async fn serve(
     tokio::select! {
         result = &mut server => return result,
         // Statistics are told until the server is to stop.
-        _ = shutdown.run_until_cancelled(stats) => broker.end_subscriptions(),
+        _ = shutdown.run_until_cancelled(stats) => {}
     }
-    let (result, ()) = tokio::join!(server, handle.stop(true));
+    let drained = async {
+        tokio::time::sleep(stopping.drain_time()).await;
+        // Each has ended by itself, but for those that were being opened.
+        broker.end_subscriptions();
+    };
+    let (result, (), ()) = tokio::join!(server, handle.stop(true), drained);
     result
 }
 

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::connections::{Listed, TOKEN_EXPIRED};
 use crate::gap::gap_data;
 use crate::pulse::{Alarm, Pulse};
 use crate::reading::Reading;
+use crate::replay::Replay;
 use crate::sse::{self, FRONT_BYTES, Framer, Pieces};
 use crate::state::State;
 use crate::subscribe::StreamPlace;
@@ -30,6 +32,12 @@ use crate::turns::Turn;
 
 /// How long a client waits before it comes back, in milliseconds: spread, so that not all come at once.
 const CLOSING_RETRY_MS: std::ops::RangeInclusive<u64> = 500..=5_000;
+
+/// Why streams end by themselves.
+const SHUTDOWN: &str = "shutdown";
+const LIFETIME: &str = "lifetime";
+/// How far lifetimes are spread to each side, as a share.
+const LIFETIME_JITTER: f64 = 0.1;
 
 /// A stream that is open.
 pub(crate) struct EventStream {
@@ -45,6 +53,13 @@ pub(crate) struct EventStream {
     silent_since: Instant,
     alarm: Alarm,
     turn: Turn,
+    replay: Replay,
+    /// A comment goes before what is to be written next.
+    is_comment_due: bool,
+    /// When it ends by itself, and why.
+    ends: Option<(Instant, &'static str)>,
+    /// The broker stops, and its end is laid out.
+    is_draining: bool,
     ended: bool,
     listed: Listed,
     place: StreamPlace,
@@ -93,6 +108,14 @@ impl EventStream {
             silent_since: Instant::now(),
             alarm: Alarm::new(Rc::clone(pulse)),
             turn: Turn::new(pulse.turns()),
+            replay: Replay::new(state.replays.as_ref()),
+            is_comment_due: false,
+            ends: state
+                .options
+                .limits
+                .lifetime
+                .map(|lifetime| (Instant::now() + jittered(lifetime), LIFETIME)),
+            is_draining: false,
             ended: false,
             listed,
             place,
@@ -107,42 +130,88 @@ impl EventStream {
     /// Ready when there is something to write, or it is over.
     pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while matches!(self.saying, Saying::Nothing) && !self.ended {
-            if let Poll::Ready(reason) = self.listed.poll_ended(context) {
+            if let Poll::Ready(reason) = self.poll_end(context) {
                 self.close(reason);
                 continue;
             }
-            let token_left = self.listed.token_left();
-            if token_left.is_some_and(|left| left.is_zero()) {
-                self.close(TOKEN_EXPIRED);
-                continue;
-            }
-            if self.subscription.is_replaying() {
-                ready!(self.turn.poll_begun(context));
-            }
-            // A wait for what comes next may be dropped and begun again.
-            let step = pin!(self.subscription.next()).poll(context);
-            match step {
+            match self.poll_step(context) {
                 Poll::Ready(step) => self.take(step),
                 Poll::Pending => {
                     self.listed.note_waiting(!self.subscription.is_replaying());
-                    // Somebody else can have it while this one waits for the disk.
-                    self.turn.end();
-                    let beats = self.silent_since + self.heartbeat;
-                    let due = token_left.map_or(beats, |left| beats.min(Instant::now() + left));
-                    ready!(self.alarm.poll_due(context, due));
-                    if Instant::now() >= beats {
+                    ready!(self.poll_alarm(context));
+                    if Instant::now() >= self.beats() {
                         self.beat();
                     }
                 }
             }
         }
-        match self.saying {
-            Saying::Events(Following::Replayed(_)) => self.turn.poll_begun(context),
-            _ => {
-                self.turn.end();
-                Poll::Ready(())
-            }
+        if !matches!(self.saying, Saying::Events(Following::Replayed(_))) {
+            self.turn.end();
+            return Poll::Ready(());
         }
+        if self.turn.poll_begun(context).is_pending() {
+            ready!(self.alarm.poll_due(context, self.beats()));
+            self.is_comment_due = true;
+        }
+        Poll::Ready(())
+    }
+
+    /// Ready when it is to end, with why.
+    fn poll_end(&mut self, context: &Context<'_>) -> Poll<&'static str> {
+        if let Poll::Ready(reason) = self.listed.poll_ended(context) {
+            return Poll::Ready(reason);
+        }
+        if self.listed.token_left().is_some_and(|left| left.is_zero()) {
+            return Poll::Ready(TOKEN_EXPIRED);
+        }
+        if self.alarm.pulse().is_over() && !self.is_draining {
+            self.drain();
+        }
+        match self.ends {
+            Some((moment, reason)) if Instant::now() >= moment => Poll::Ready(reason),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// The broker stops: it will end at a moment of its own.
+    fn drain(&mut self) {
+        self.is_draining = true;
+        let state = self.listed.state();
+        let moment = Instant::now() + state.drain.moment(state.streams.load(Ordering::Relaxed));
+        if self.ends.is_none_or(|(ends, _)| ends > moment) {
+            self.ends = Some((moment, SHUTDOWN));
+        }
+    }
+
+    /// What comes next, once it may be read.
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<Step, ReadError>> {
+        ready!(self.replay.poll_allowed(context, &self.subscription));
+        if self.subscription.is_replaying() {
+            ready!(self.turn.poll_begun(context));
+        }
+        // A wait for what comes next may be dropped and begun again.
+        let step = pin!(self.subscription.next()).poll(context);
+        if step.is_pending() {
+            // Somebody else can have it while this one waits for the disk.
+            self.turn.end();
+        }
+        if step.is_ready() || !self.subscription.is_replaying() {
+            self.replay.end();
+        }
+        step
+    }
+
+    /// Ready when a heartbeat is due, or an end.
+    fn poll_alarm(&mut self, context: &Context<'_>) -> Poll<()> {
+        let ends = self.ends.map(|(moment, _)| moment);
+        let token = self.listed.token_left().map(|left| Instant::now() + left);
+        let due = [ends, token].into_iter().flatten().fold(self.beats(), Instant::min);
+        self.alarm.poll_due(context, due)
+    }
+
+    /// When it will have been silent for long enough.
+    fn beats(&self) -> Instant {
+        self.silent_since + self.heartbeat
     }
 
     fn take(&mut self, step: Result<Step, ReadError>) {
@@ -160,7 +229,7 @@ impl EventStream {
             }
             Ok(Step::Gap(gap)) => self.gap(&gap),
             Ok(Step::Live(head)) => self.live(head),
-            Ok(Step::Ended) => self.close("shutdown"),
+            Ok(Step::Ended) => self.close(SHUTDOWN),
             Err(error) => self.fail(&error),
         }
     }
@@ -168,6 +237,11 @@ impl EventStream {
     /// Writes what is to be said next: a block, or as many events as make one piece. Nothing if it has to be waited for. It is
     /// written behind the front of a buffer ([`FRONT_BYTES`] that are not looked at), or takes the buffer's place.
     pub(crate) fn write(&mut self, buffer: &mut Vec<u8>) {
+        if std::mem::take(&mut self.is_comment_due) {
+            buffer.extend_from_slice(sse::HEARTBEAT);
+            self.silent_since = Instant::now();
+            return;
+        }
         let before = buffer.len();
         let of_history = self.saying.is_of_history();
         self.saying = match std::mem::replace(&mut self.saying, Saying::Nothing) {
@@ -325,6 +399,11 @@ impl Saying {
     fn is_of_history(&self) -> bool {
         matches!(self, Saying::Events(Following::Replayed(_)) | Saying::Large(_, Following::Replayed(_)))
     }
+}
+
+/// A lifetime of one stream: streams that began together do not end together.
+fn jittered(lifetime: Duration) -> Duration {
+    lifetime.mul_f64(rand::rng().random_range(1.0 - LIFETIME_JITTER..=1.0 + LIFETIME_JITTER))
 }
 
 /// `$gap`, when there is one, and `$open`, unless the reader wants it quiet.

@@ -171,6 +171,16 @@ impl Subscription {
         !matches!(self.reading, Reading::Not)
     }
 
+    /// Whether what comes next has to be read from the log.
+    pub fn is_behind(&self) -> bool {
+        self.is_replaying()
+            || match self.follow.after(self.cursor, LIMIT) {
+                Found::Behind => true,
+                Found::CaughtUp(place) => !self.live && place < self.head_at_open,
+                Found::Events(_) => false,
+            }
+    }
+
     /// Moves the cursor past what did not match, as far as that is known without a wait, and returns it. After a removal it
     /// stays: whether the reader missed something is judged by [`Subscription::next`].
     pub fn settle(&mut self) -> Cursor {

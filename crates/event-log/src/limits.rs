@@ -51,7 +51,11 @@ pub const COMMIT_REQUESTS_MAX: usize = 4_096;
 /// more than the file holds.
 pub const SEGMENT_AHEAD_BYTES_MAX: usize = 256 * KIB;
 
-/// Patterns of one subscription.
+/// Bytes of a request's head: what the HTTP library takes, and the most that `max_head` may be set to.
+pub const HEAD_BYTES_MAX: usize = 128 * KIB;
+/// Bytes of a request's path and query: what the HTTP library takes, and the most that `max_url` may be set to.
+pub const URL_BYTES_MAX: usize = 64 * KIB;
+/// Patterns of one subscription, and the most that `max_patterns` may be set to.
 pub const PATTERNS_MAX: usize = 64;
 /// `type=` filters of one subscription.
 pub const TYPES_MAX: usize = 64;
@@ -64,6 +68,13 @@ pub const WAIT_SECONDS_MAX: u64 = 60;
 /// Longest query string, in bytes: room for the most patterns at their longest, and less than the 64 KiB at which HTTP
 /// libraries give up without a word of why.
 pub const QUERY_BYTES_MAX: usize = 60 * KIB;
+
+/// Default of `max_bodies_in_flight`: bytes of requests' bodies that are being received at one time, of all together.
+pub const BODIES_BYTES_DEFAULT: usize = 256 * MIB;
+/// Default of `body_timeout`, in seconds.
+pub const BODY_SECONDS_DEFAULT: u64 = 300;
+/// Default of `answer_timeout`, in seconds.
+pub const ANSWER_SECONDS_DEFAULT: u64 = 60;
 
 /// Longest token, in bytes. A longer one is refused before anything in it is read.
 pub const TOKEN_BYTES_MAX: usize = 8 * KIB;
@@ -130,8 +141,21 @@ pub const STATS_EVENTS_SLACK: u64 = 60;
 /// Default of `stats_interval`, in milliseconds.
 pub const STATS_INTERVAL_MILLIS_DEFAULT: u64 = 1_000;
 
+/// The most that a rate of publishing may be set to, in events a second.
+pub const PUBLISH_RATE_CEILING: u64 = 10_000_000;
+/// The most that a rate of publishing may be set to, in bytes a second.
+pub const PUBLISH_BYTES_CEILING: u64 = 4 * 1_024 * MIB as u64;
+/// Subjects whose rate of publishing is remembered; who published nothing for the longest is forgotten first.
+pub const RATED_SUBJECTS_MAX: usize = 65_536;
+
+/// Default of `max_connections`: connections open at one time, which are event streams and others.
+pub const CONNECTIONS_DEFAULT: usize = STREAMS_DEFAULT + 10_000;
 /// Default of `max_streams`: event streams open at one time.
 pub const STREAMS_DEFAULT: usize = 100_000;
+/// Default of `drain`, in milliseconds: the longest time over which streams are ended when the broker stops.
+pub const DRAIN_MILLIS_DEFAULT: u64 = 2_000;
+/// Fewer streams are ended in less time: so many milliseconds for each.
+pub const DRAIN_MILLIS_PER_STREAM: u64 = 5;
 /// Threads that read from disk.
 pub const READ_THREADS: usize = 4;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::KEYS;
+use crate::config::keys;
 use crate::secret::Secret;
 
 mod administration;
@@ -198,7 +198,7 @@ fn keys_help() -> String {
     let mut help = "Configuration keys, with their defaults. Each can be given by --set KEY=VALUE, as the environment variable\n\
                     PERENNIAL_<KEY>, or in the file; the first of these wins.\n\n"
         .to_owned();
-    for (key, default, meaning) in KEYS {
+    for (key, default, meaning) in keys::all() {
         help += &format!("  {key:<24} {default:<17} {meaning}\n");
     }
     help + "\nDurations: 500ms 2s 5m 24h 7d 1w. Sizes: 64KiB 1MiB 2GiB. Lists: with commas."
@@ -264,7 +264,7 @@ mod tests {
     fn the_help_of_serve_names_every_key() {
         let mut command = Cli::command();
         let help = command.find_subcommand_mut("serve").unwrap().render_long_help().to_string();
-        for (key, ..) in KEYS {
+        for (key, ..) in keys::all() {
             assert!(help.contains(key), "{key}");
         }
     }

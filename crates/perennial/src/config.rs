@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use broker::units::{self, Plain, show_bytes, show_duration};
-use event_log::limits;
+use broker_http::{Limits, TrustedProxies};
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -23,6 +23,9 @@ use crate::secret::Secret;
 use crate::telemetry::LogFormat;
 use crate::values::{self, within};
 
+pub(crate) mod keys;
+mod limits;
+
 /// What the daemon runs with.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
@@ -34,14 +37,11 @@ pub(crate) struct Config {
     pub(crate) idempotency_window: Duration,
     pub(crate) retention_interval: Duration,
     pub(crate) tombstone_retention: Duration,
-    pub(crate) data_bytes_max: usize,
-    pub(crate) batch_bytes_max: usize,
-    pub(crate) batch_events_max: usize,
     pub(crate) free_disk_bytes_min: u64,
     pub(crate) allowed_origins: Vec<String>,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) authentication: authentication::Settings,
-    pub(crate) streams_max: usize,
-    pub(crate) connections_per_address_max: usize,
+    pub(crate) limits: Limits,
     pub(crate) workers: usize,
     pub(crate) tls_certificate: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
@@ -53,52 +53,6 @@ pub(crate) struct Config {
     /// What the operator should know about the configuration, once there is a log to tell it in.
     pub(crate) warnings: Vec<String>,
 }
-
-/// A key, its default, and what it means.
-pub(crate) const KEYS: [(&str, &str, &str); 33] = [
-    ("listen", "127.0.0.1:8080", "address and port; port 0 picks a free one"),
-    ("data", "./perennial-data", "directory of the log, made if it is not there"),
-    ("heartbeat", "15s", "a stream without a byte for so long gets a comment line"),
-    ("retry", "2s", "how long clients wait before they come back (plain number: milliseconds)"),
-    ("stats_interval", "1s", "how often statistics are told to who follows $broker.stats; 0 is never"),
-    ("idempotency_window", "24h", "how long a retried publish is recognised"),
-    ("retention_interval", "10s", "how often policies are carried out"),
-    ("tombstone_retention", "24h", "how long the tombstone of a key stays where a policy compacts"),
-    ("max_data", "256KiB", "most data of one event"),
-    ("max_batch", "16MiB", "most bytes of one batch"),
-    ("max_batch_events", "10000", "most events of one batch"),
-    ("min_free_disk", "64MiB", "with less room on the disk, publishing answers 507"),
-    ("allowed_origins", "", "web origins that may use the broker, with commas; loopback always may"),
-    (
-        "auth_keys",
-        "",
-        "files of keys, with commas: PEM, a JWK set, a secret; with a key, tokens are asked for",
-    ),
-    ("auth_jwks", "", "a JWK set of public keys: a file, or an address that is asked now and then"),
-    ("auth_jwks_refresh", "5m", "how often that address is asked"),
-    ("auth_jwks_floor", "10s", "and at most, when tokens come that are signed with unknown keys"),
-    ("auth_secret", "", "a secret of HS256; better in the environment, as others see arguments"),
-    ("auth_audience", "", "names of this broker, with commas: a token's aud has to be one of them"),
-    ("auth_issuer", "", "who may make tokens, with commas: a token's iss has to be one of them"),
-    ("auth_clock_skew", "30s", "how far the clock of who makes tokens may be off"),
-    ("auth_query_token", "false", "whether a token may come as the parameter access_token too"),
-    ("auth_anonymous_subscribe", "", "patterns that may be read without a token, with commas"),
-    ("max_streams", "100000", "most event streams open at one time"),
-    (
-        "max_connections_per_address",
-        "0",
-        "most connections of one address, or of one IPv6 network of 64 bits; 0 is no limit",
-    ),
-    ("tls_certificate", "", "PEM file of the certificate chain: everything is then said over TLS"),
-    ("tls_key", "", "PEM file of the certificate's private key"),
-    ("h2c", "false", "HTTP/2 in the clear, for proxies that begin with it"),
-    ("workers", "0", "threads that serve connections; 0 is one for each processor"),
-    ("cache", "64MiB", "memory for pages of the log"),
-    // The web library calls each request that it cannot read an error: a line of the log for whoever wants to fill it.
-    ("log", "info,actix_server=warn,actix_http::h1=off", "log filter, as in info or warn,broker=debug"),
-    ("log_format", "human", "human or json"),
-    ("demo_rate", "10", "trades a second that --demo plays"),
-];
 
 const ENVIRONMENT_PREFIX: &str = "PERENNIAL_";
 /// The client's, not keys.
@@ -157,7 +111,7 @@ impl Layer {
     }
 
     fn unknown_key(&self) -> Option<&str> {
-        self.values.keys().map(String::as_str).find(|key| !KEYS.iter().any(|(known, ..)| known == key))
+        self.values.keys().map(String::as_str).find(|key| !keys::all().any(|(known, ..)| known == *key))
     }
 
     fn unknown(&self, key: &str) -> String {
@@ -218,7 +172,7 @@ struct Settings(Figment);
 
 impl Settings {
     fn defaults() -> Self {
-        let values = KEYS.iter().map(|(key, value, _)| ((*key).to_owned(), Value::from(*value))).collect();
+        let values = keys::all().map(|(key, value, _)| (key.to_owned(), Value::from(value))).collect();
         Settings(Figment::from(Layer { name: "default".to_owned(), values }))
     }
 
@@ -270,17 +224,15 @@ impl Settings {
             idempotency_window: self.duration("idempotency_window", "1ms", "366d")?,
             retention_interval: self.duration("retention_interval", "10ms", "1m")?,
             tombstone_retention: self.duration("tombstone_retention", "0ms", "366d")?,
-            data_bytes_max: self.size("max_data", 1, limits::DATA_BYTES_CEILING)?,
-            batch_bytes_max: self.size("max_batch", 1, limits::BATCH_BYTES_CEILING)?,
-            batch_events_max: self.count("max_batch_events", 1, 1_000_000)?,
             free_disk_bytes_min: self.read("min_free_disk", units::bytes)?,
             allowed_origins: self.read("allowed_origins", values::origins)?,
+            trusted_proxies: self
+                .read("trusted_proxies", |text| TrustedProxies::parse(values::list(text)))?,
             authentication,
-            streams_max: self.count("max_streams", 1, 10_000_000)?,
+            limits: self.limits()?,
             tls_certificate: self.read("tls_certificate", values::file)?,
             tls_key: self.read("tls_key", values::file)?,
             h2c: self.read("h2c", |text| values::word(text, &[("true", true), ("false", false)]))?,
-            connections_per_address_max: self.count("max_connections_per_address", 0, 10_000_000)?,
             workers: self.count("workers", 0, 1_024)?,
             cache_bytes: self.size("cache", 1 << 20, 1 << 40)? as u64,
             log: self.read("log", |text| Ok(text.to_owned()))?,
@@ -364,7 +316,7 @@ fn directory(text: &str) -> Result<PathBuf, String> {
 fn nearest_key(unknown: &str) -> &'static str {
     let unknown = unknown.to_ascii_lowercase().replace('-', "_");
     let distance = |key: &str| (strsim::jaro_winkler(key, &unknown) * 1e6) as u64;
-    KEYS.iter().map(|(key, ..)| *key).max_by_key(|key| distance(key)).unwrap_or("listen")
+    keys::all().map(|(key, ..)| key).max_by_key(|key| distance(key)).unwrap_or("listen")
 }
 
 #[cfg(test)]

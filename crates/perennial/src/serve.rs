@@ -25,8 +25,9 @@ use crate::jwks::Fetcher;
 use crate::tls::{self, Certificate};
 use crate::{demo, open_files, telemetry};
 
-/// From the first signal to the end of the process, at most.
-const STOP_DEADLINE: Duration = Duration::from_millis(9_500);
+/// From the first signal to the end of the process, at most, beside the time over which streams are ended: with the default
+/// of that within ten seconds.
+const STOP_DEADLINE: Duration = Duration::from_millis(7_500);
 /// Connections that wait to be accepted. After a restart all readers come back at once.
 const BACKLOG: i32 = 4_096;
 /// How long to wait for a port that somebody has.
@@ -112,7 +113,7 @@ async fn serve(
             Err(anyhow!("the log failed: {reason}"))
         }
     };
-    enforce_deadline(i32::from(outcome.is_err()));
+    enforce_deadline(STOP_DEADLINE + config.limits.drain, i32::from(outcome.is_err()));
     shutdown.cancel();
     stop(&mut signals, work, &broker).await;
     outcome
@@ -137,9 +138,9 @@ async fn stop(signals: &mut Signals, server: impl Future<Output = io::Result<()>
 }
 
 /// Ends the process when stopping takes too long. What is not answered yet was promised to nobody.
-fn enforce_deadline(code: i32) {
+fn enforce_deadline(deadline: Duration, code: i32) {
     std::thread::spawn(move || {
-        std::thread::sleep(STOP_DEADLINE);
+        std::thread::sleep(deadline);
         tracing::warn!("stopping took too long; ending now");
         process::exit(code);
     });
@@ -152,12 +153,9 @@ fn options(config: &Config, with_demo: bool) -> Options {
         heartbeat: config.heartbeat,
         retry: config.retry,
         stats_interval: config.stats_interval,
-        data_bytes_max: config.data_bytes_max,
-        batch_events_max: config.batch_events_max,
-        batch_bytes_max: config.batch_bytes_max,
+        trusted_proxies: config.trusted_proxies.clone(),
+        limits: config.limits.clone(),
         allowed_origins: config.allowed_origins.clone(),
-        streams_max: config.streams_max,
-        connections_per_address_max: Some(config.connections_per_address_max).filter(|most| *most > 0),
         h2c: config.h2c,
         workers: if config.workers == 0 { default.workers } else { config.workers },
         pages: pages(with_demo),

@@ -14,6 +14,7 @@ use serde::de::DeserializeSeed;
 use super::Form;
 use super::object::{Context, Element, Fields, List, lone_surrogate};
 use crate::body;
+use crate::limits::Limit;
 use crate::problem::Problem;
 use crate::publish;
 
@@ -115,7 +116,7 @@ fn too_many(limits: Limits) -> Problem {
         "the batch has more than {} events, which is what max_batch_events allows",
         limits.events_max
     );
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", detail)
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", detail).with_limit(Limit::BatchEvents)
 }
 
 /// Makes events of fields. Neighbours are often of one topic, and then share its text.

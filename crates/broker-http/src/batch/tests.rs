@@ -297,7 +297,10 @@ async fn the_content_type_decides_how_a_body_is_read() {
 
 #[actix_web::test]
 async fn a_batch_has_bounds_and_no_conditions() {
-    let state = state_with(Options { batch_events_max: 2, batch_bytes_max: 100, ..Options::default() });
+    let state = state_with(Options {
+        limits: crate::Limits { batch_events_max: 2, batch_bytes_max: 100, ..crate::Limits::default() },
+        ..Options::default()
+    });
     let object = "{\"topic\":\"a\",\"data\":1}\n";
     assert_eq!(call(&state, ndjson(&object.repeat(3))).await.refusal(), (413, "too-many-events".to_owned()));
     assert_eq!(call(&state, ndjson(&" ".repeat(101))).await.refusal(), (413, "body-too-large".to_owned()));

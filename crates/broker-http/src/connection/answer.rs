@@ -15,15 +15,17 @@ use crate::envelope;
 use crate::problem::Problem;
 use crate::publish::Answer;
 use crate::secure::Secure;
+use crate::state::State;
 
 /// Writes the answer to a publish of one event.
 pub(super) fn write(
     buffer: &mut Vec<u8>,
-    broker: &Broker,
+    state: &State,
     secure: Option<Secure>,
     topic: &Topic,
     result: &Result<Receipt, AppendError>,
 ) {
+    let broker = &state.broker;
     match result {
         Ok(receipt) => {
             let answer = Answer::new(&receipt.events[0], topic, broker.epochs().current());
@@ -45,7 +47,11 @@ pub(super) fn write(
             });
         }
         Err(error) => {
-            let (head, body) = Problem::append(error, broker.epochs()).error_response().into_parts();
+            let problem = Problem::append(error, broker.epochs());
+            if let Some(limit) = problem.limit() {
+                state.reached.count(limit);
+            }
+            let (head, body) = problem.error_response().into_parts();
             let body = body.try_into_bytes().unwrap_or_default();
             // Writing to memory cannot fail.
             let _ = write!(buffer, "HTTP/1.1 {}\r\ncontent-length: {}\r\n", head.status(), body.len());

@@ -27,6 +27,8 @@ use crate::connection::outbox::{Gone, Outbox};
 use crate::connection::simple::{self, Begun, SimplePublish};
 use crate::connection::socket::Io;
 use crate::credentials;
+use crate::doors::Visitor;
+use crate::limits::{Limit, Share, Subject};
 use crate::publish::{self, Conditions, Described};
 use crate::pulse::{Alarm, Pulse};
 use crate::secure::Secure;
@@ -44,6 +46,7 @@ thread_local! {
 /// if the connection is over.
 pub(super) async fn publish<T: Io>(
     socket: T,
+    visitor: &Visitor,
     state: &State,
     pulse: &Rc<Pulse>,
     secure: Option<Secure>,
@@ -52,8 +55,11 @@ pub(super) async fn publish<T: Io>(
         socket,
         state,
         secure,
+        visitor,
+        nobody: Subject::of(None, visitor.peer().map(|peer| peer.ip())),
         alarm: Alarm::new(Rc::clone(pulse)),
         input: Vec::new(),
+        share: state.in_flight.share(),
         outbox: Outbox::default(),
         host: Vec::new(),
         known: None,
@@ -77,9 +83,14 @@ struct FastPath<'a, T> {
     socket: T,
     state: &'a State,
     secure: Option<Secure>,
+    visitor: &'a Visitor,
+    /// Who publishes without a token.
+    nobody: Subject,
     alarm: Alarm,
     /// What was read and not acted on.
     input: Vec<u8>,
+    /// What it takes of what all may receive at one time.
+    share: Share,
     outbox: Outbox,
     /// The `Host` that was found good last: a client has one.
     host: Vec<u8>,
@@ -94,6 +105,7 @@ struct Known {
     /// The header as it came.
     authorization: Vec<u8>,
     identity: Arc<Identity>,
+    subject: Subject,
     /// What [`auth::Verifier::version`] was before.
     version: u64,
 }
@@ -148,16 +160,24 @@ impl<T: Io> FastPath<'_, T> {
             return Some(if self.input.is_empty() { Next::Over } else { Next::Other });
         }
         if !self.input.is_empty() {
-            self.input.extend_from_slice(came);
-            return None;
+            return self.keep(came);
         }
         let taken = self.parse(came);
         let kept = match &taken {
             Some((Next::Publish(..), length)) => &came[*length..],
             _ => came,
         };
-        self.input.extend_from_slice(kept);
-        taken.map(|(next, _)| next)
+        match self.keep(kept) {
+            None => taken.map(|(next, _)| next),
+            // What is whole is published; the rest is looked at then.
+            Some(other) => Some(taken.map_or(other, |(next, _)| next)),
+        }
+    }
+
+    /// Keeps what cannot be acted on yet. If all together keep too much, the web side is the one to say so.
+    fn keep(&mut self, came: &[u8]) -> Option<Next> {
+        self.input.extend_from_slice(came);
+        self.share.hold(self.input.len()).err().map(|_| Next::Other)
     }
 
     fn take_from_input(&mut self) -> Option<Next> {
@@ -170,13 +190,15 @@ impl<T: Io> FastPath<'_, T> {
                 true => self.input = Vec::new(),
                 false => drop(self.input.drain(..length)),
             }
+            // Less than before can always be held.
+            let _ = self.share.hold(self.input.len());
         }
         Some(next)
     }
 
     /// What some bytes begin with, and how many make it; nothing if it is not whole yet.
     fn parse(&mut self, bytes: &[u8]) -> Option<(Next, usize)> {
-        match simple::parse(bytes, self.state.options.data_bytes_max) {
+        match simple::parse(bytes, self.state.options.limits.data_bytes_max) {
             Begun::Publish(request) => match self.read(&request) {
                 Some((topic, batch)) => Some((Next::Publish(topic, batch), request.length)),
                 None => Some((Next::Other, 0)),
@@ -188,6 +210,14 @@ impl<T: Io> FastPath<'_, T> {
 
     /// What is to be published; nothing if something is wrong with it.
     fn read(&mut self, request: &SimplePublish<'_>) -> Option<(Topic, Batch)> {
+        let limits = &self.state.options.limits;
+        // Behind a proxy there are many, and headers say who.
+        if self.visitor.is_proxy() {
+            return None;
+        }
+        if request.head_bytes() > limits.head_bytes_max || request.url_bytes() > limits.url_bytes_max {
+            return None;
+        }
         let authentication = self.state.options.authentication.as_ref();
         if authentication.is_none() && self.host != request.host {
             let is_good = access::is_loopback_authority(request.host);
@@ -199,44 +229,67 @@ impl<T: Io> FastPath<'_, T> {
         };
         self.topic = Some(topic.clone());
         if let Some(authentication) = authentication {
-            let identity = self.identify(request, authentication)?;
-            identity.grants.may_publish(&topic).then_some(())?;
+            let known = self.identify(request, authentication)?;
+            known.identity.grants.may_publish(&topic).then_some(())?;
+        }
+        if self.visitor.is_judged() {
+            self.visitor.admit(None, self.subject()).ok()?;
         }
         let described = Described::read(topic.clone(), request.query).ok()?;
         let conditions = Conditions::read(request.idempotency_key, request.expected_id).ok()?;
         let text = body::text(request.body).ok()?;
-        let data = publish::data(ByteString::from(text), self.state.options.data_bytes_max).ok()?;
-        Some((topic, conditions.batch(described.with(data))))
+        let data = publish::data(ByteString::from(text), limits.data_bytes_max).ok()?;
+        let batch = conditions.batch(described.with(data));
+        if let Some(rates) = &self.state.rates {
+            rates.take(self.subject(), &batch.events).ok()?;
+        }
+        Some((topic, batch))
     }
 
     /// Whom the request's token speaks for, if it is a good one. It is verified when it is another than before, or when
     /// keys or revocations have changed since.
-    fn identify(
-        &mut self,
-        request: &SimplePublish<'_>,
-        authentication: &Authentication,
-    ) -> Option<&Identity> {
+    fn identify(&mut self, request: &SimplePublish<'_>, authentication: &Authentication) -> Option<&Known> {
         let header = request.authorization.filter(|_| !request.has_cookie)?;
         let version = authentication.verifier.version();
         let is_known = |known: &Known| known.authorization == header && known.version == version;
         if !self.known.as_ref().is_some_and(is_known) {
             let identity = authentication.identify(credentials::bearer(header)?, self.state).ok()?;
-            self.known = Some(Known { authorization: header.to_vec(), identity, version });
+            let subject = match &identity.subject {
+                Some(name) => Subject::Named(name.as_str().into()),
+                None => self.nobody.clone(),
+            };
+            self.known = Some(Known { authorization: header.to_vec(), identity, subject, version });
         }
-        let identity = &*self.known.as_ref()?.identity;
-        (identity.expires > self.state.broker.now()).then_some(identity)
+        let known = self.known.as_ref()?;
+        (known.identity.expires > self.state.broker.now()).then_some(known)
+    }
+
+    /// Who publishes.
+    fn subject(&self) -> &Subject {
+        self.known.as_ref().map_or(&self.nobody, |known| &known.subject)
     }
 
     async fn answer(&mut self, topic: &Topic, result: Result<Receipt, AppendError>) -> Result<(), Gone> {
-        let FastPath { socket, outbox, state, secure, .. } = self;
+        let FastPath { socket, outbox, alarm, state, secure, .. } = self;
         if let Err(error) = &result {
             state.refusals.count(error.code());
         }
         let write = |buffer: &mut Vec<u8>| {
-            answer::write(buffer, &state.broker, *secure, topic, &result);
+            answer::write(buffer, state, *secure, topic, &result);
             0
         };
         poll_fn(|context| Poll::Ready(outbox.offer(socket, context, write))).await?;
-        poll_fn(|context| outbox.poll_clear(socket, context)).await
+        let mut due = None;
+        poll_fn(|context| {
+            let clear = outbox.poll_clear(socket, context);
+            if clear.is_ready() {
+                return clear;
+            }
+            let due = *due.get_or_insert_with(|| Instant::now() + state.options.limits.answer_timeout);
+            ready!(alarm.poll_due(context, due));
+            state.reached.count(Limit::AnswerTimeout);
+            Poll::Ready(Err(Gone))
+        })
+        .await
     }
 }

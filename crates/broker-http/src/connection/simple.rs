@@ -50,6 +50,19 @@ pub(super) struct SimplePublish<'a> {
     pub(super) length: usize,
 }
 
+impl SimplePublish<'_> {
+    /// Bytes of its head.
+    pub(super) fn head_bytes(&self) -> usize {
+        self.length - self.body.len()
+    }
+
+    /// Bytes of its path and query.
+    pub(super) fn url_bytes(&self) -> usize {
+        let query = if self.query.is_empty() { 0 } else { 1 + self.query.len() };
+        BEFORE_TOPIC.len() + self.topic.len() + AFTER_TOPIC.len() + query
+    }
+}
+
 /// Looks at the bytes that came. A body of more than `body_bytes_max` is not simple.
 pub(super) fn parse(bytes: &[u8], body_bytes_max: usize) -> Begun<'_> {
     // Most of what is no publish is told apart before it is parsed.

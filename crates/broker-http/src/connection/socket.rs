@@ -14,6 +14,8 @@ use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::connection::patience::Patience;
+use crate::doors::Visitor;
 use crate::stream::EventStream;
 
 /// What bytes go over.
@@ -23,6 +25,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Io for T {}
 /// The socket as the web side has it.
 pub(crate) struct Lent<T> {
     shared: Rc<Shared<T>>,
+    /// How long an answer waits to be taken; without it, for ever.
+    patience: Option<Patience>,
 }
 
 /// The socket as its owner has it.
@@ -37,6 +41,7 @@ struct Shared<T> {
     /// Everything that the web side wrote so far was taken by the socket.
     is_drained: Cell<bool>,
     handover: Rc<Handover>,
+    visitor: Rc<Visitor>,
 }
 
 /// Where a request leaves the stream that wants the socket.
@@ -53,20 +58,39 @@ pub(crate) struct Departure {
 }
 
 /// Lends a socket, and what was read from it already.
-pub(crate) fn lend<T: Io>(socket: T, early: Bytes) -> (Lent<T>, Owner<T>) {
+pub(crate) fn lend<T: Io>(
+    socket: T,
+    early: Bytes,
+    visitor: Rc<Visitor>,
+    patience: Option<Patience>,
+) -> (Lent<T>, Owner<T>) {
     let shared = Rc::new(Shared {
         socket: RefCell::new(Some(socket)),
         early: RefCell::new(early),
         is_drained: Cell::new(true),
         handover: Rc::default(),
+        visitor,
     });
-    (Lent { shared: Rc::clone(&shared) }, Owner { shared })
+    (Lent { shared: Rc::clone(&shared), patience }, Owner { shared })
 }
 
 impl<T> Lent<T> {
     /// Where a request on this connection leaves its stream.
     pub(crate) fn handover(&self) -> Rc<Handover> {
         Rc::clone(&self.shared.handover)
+    }
+
+    /// Whose connection it is.
+    pub(crate) fn visitor(&self) -> Rc<Visitor> {
+        Rc::clone(&self.shared.visitor)
+    }
+
+    /// What the socket took; an error if it has taken nothing for too long.
+    fn in_time<R>(&mut self, context: &Context<'_>, taken: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        match self.patience.as_mut().map(|patience| patience.poll_over(context, &taken)) {
+            Some(Poll::Ready(())) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            _ => taken,
+        }
     }
 
     fn with_socket<R>(&self, act: impl FnOnce(Pin<&mut T>) -> Poll<io::Result<R>>) -> Poll<io::Result<R>>
@@ -111,14 +135,19 @@ impl<T: Io> AsyncRead for Lent<T> {
 }
 
 impl<T: Io> AsyncWrite for Lent<T> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = self.with_socket(|socket| socket.poll_write(context, bytes));
         self.shared.is_drained.set(matches!(written, Poll::Ready(Ok(count)) if count == bytes.len()));
-        written
+        self.in_time(context, written)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with_socket(|socket| socket.poll_flush(context))
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.with_socket(|socket| socket.poll_flush(context));
+        self.in_time(context, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -12,7 +12,7 @@ use event_log::{Clock, Pattern, Timestamp};
 use serde_json::Value;
 
 use crate::server::socket_tests::{Running, Then, workers};
-use crate::{Authentication, Options};
+use crate::{Authentication, Limits, Options};
 
 /// A header that is no news to the web side, and makes a request too hard for the fast path.
 const HARD: &str = "TE: trailers\r\n";
@@ -109,7 +109,7 @@ fn bytes(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 
 #[actix_web::test]
 async fn the_fast_path_answers_as_the_web_side_does() {
-    let options = || Options { data_bytes_max: 1_000, ..workers(1) };
+    let options = || Options { limits: Limits { data_bytes_max: 1_000, ..Limits::default() }, ..workers(1) };
     let (fast, web) = (Running::start(options()), Running::start(options()));
     for (path, headers, body) in requests() {
         let one = Answer::read(&answer(&fast, bytes(path, headers, body)).await);

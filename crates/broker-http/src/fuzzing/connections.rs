@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Options;
 use crate::connection;
+use crate::limits::Limits;
 use crate::state::State;
 
 /// Longer than any wait of the server for what does not come. (It waits longer only for the rest of a body that it refused already,
@@ -104,16 +105,19 @@ impl Side {
 
 /// Serves one connection over which all is sent; returns what was answered.
 async fn exchange(broker: Broker, sent: &[u8], is_fast: bool, input: &mut Unstructured<'_>) -> Vec<u8> {
-    let options =
-        Options { data_bytes_max: 64, batch_events_max: 4, batch_bytes_max: 512, ..Options::default() };
+    let options = Options {
+        limits: Limits { data_bytes_max: 64, batch_events_max: 4, batch_bytes_max: 512, ..Limits::default() },
+        ..Options::default()
+    };
     let state = web::Data::new(State::new(broker, options, CancellationToken::new()));
     let worker = connection::worker::<DuplexStream>(state, None).await;
     let worker = worker.unwrap_or_else(|()| panic!("a worker begins"));
     let (mut client, server) = tokio::io::duplex(CONNECTION_BYTES);
     let served = tokio::task::spawn_local(async move {
+        let visitor = worker.enter(None).unwrap_or_else(|| panic!("nobody else is there"));
         match is_fast {
-            true => worker.serve(server, None).await,
-            false => worker.serve_all(server, Bytes::new(), None, Protocol::Http1).await,
+            true => worker.serve(server, visitor).await,
+            false => worker.serve_all(server, Bytes::new(), visitor, Protocol::Http1).await,
         }
     });
     let mut rest = sent;

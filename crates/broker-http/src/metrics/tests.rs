@@ -1,5 +1,7 @@
 use std::collections::HashMap;
 
+use event_log::limits::DATA_BYTES_DEFAULT;
+
 use crate::Options;
 use crate::server::tests::{call, request, state_with};
 
@@ -9,6 +11,8 @@ async fn what_is_counted_is_told_as_prometheus_reads_it() {
     for _ in 0..3 {
         call(&state, request("POST", "/v1/topics/a/events").set_payload("four")).await;
     }
+    let too_large = request("POST", "/v1/topics/a/events").set_payload(vec![b'x'; DATA_BYTES_DEFAULT + 1]);
+    assert_eq!(call(&state, too_large).await.status, 413);
     assert_eq!(call(&state, request("GET", "/metrics?x=1")).await.refusal().0, 400);
     let answer = call(&state, request("GET", "/metrics")).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; version=0.0.4")));
@@ -42,6 +46,8 @@ async fn what_is_counted_is_told_as_prometheus_reads_it() {
         ("perennial_retention_superseded_events_total", 0.0),
         ("perennial_retention_superseded_bytes_total", 0.0),
         ("perennial_retention_steps_total", 0.0),
+        ("perennial_limited_total{limit=\"max_data\"}", 1.0),
+        ("perennial_limited_total{limit=\"max_streams\"}", 0.0),
     ] {
         assert_eq!(values.get(name), Some(&expected), "{name}: {}", answer.body);
     }

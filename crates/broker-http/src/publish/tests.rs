@@ -53,7 +53,10 @@ async fn an_event_is_published_as_it_was_sent() {
 
 #[actix_web::test]
 async fn data_may_be_empty_and_of_any_content_type_and_as_large_as_allowed() {
-    let state = state_with(Options { data_bytes_max: 10, ..Options::default() });
+    let state = state_with(Options {
+        limits: crate::Limits { data_bytes_max: 10, ..crate::Limits::default() },
+        ..Options::default()
+    });
     assert_eq!(call(&state, post("a/events", "")).await.status, 201);
     assert_eq!((newest(&state).data.as_str(), newest(&state).event_type.clone()), ("", None));
     let form = post("a/events?type=message", "a=b")

@@ -109,7 +109,10 @@ async fn a_body_that_breaks_off_publishes_nothing() {
 
 #[actix_web::test]
 async fn a_body_that_is_too_large_is_told_so_before_it_is_sent_and_while_it_is() {
-    let server = Running::start(Options { data_bytes_max: 1_000, ..workers(1) });
+    let server = Running::start(Options {
+        limits: crate::Limits { data_bytes_max: 1_000, ..crate::Limits::default() },
+        ..workers(1)
+    });
     let head = "POST /v1/topics/a/events HTTP/1.1\r\nHost: localhost\r\n";
     let announced = server.exchange(format!("{head}Content-Length: 1001\r\n\r\n"), Then::Wait, "data").await;
     assert!(announced.starts_with("HTTP/1.1 413 "), "{announced}");

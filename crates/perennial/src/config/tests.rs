@@ -1,5 +1,7 @@
 use std::io::Write;
 
+use event_log::limits;
+
 use super::*;
 
 fn args(flags: &[&str]) -> ServeArgs {
@@ -36,11 +38,11 @@ fn the_defaults_are_those_of_the_limits() {
         tombstone_retention: config.tombstone_retention,
     };
     assert_eq!(retention, broker::Options::default());
-    assert_eq!(config.data_bytes_max, limits::DATA_BYTES_DEFAULT);
-    assert_eq!(config.batch_bytes_max, limits::BATCH_BYTES_DEFAULT);
-    assert_eq!(config.batch_events_max, limits::BATCH_EVENTS_DEFAULT);
+    assert_eq!(config.limits.data_bytes_max, limits::DATA_BYTES_DEFAULT);
+    assert_eq!(config.limits.batch_bytes_max, limits::BATCH_BYTES_DEFAULT);
+    assert_eq!(config.limits.batch_events_max, limits::BATCH_EVENTS_DEFAULT);
     assert_eq!(config.free_disk_bytes_min, limits::FREE_DISK_BYTES_DEFAULT);
-    assert_eq!(config.streams_max, limits::STREAMS_DEFAULT);
+    assert_eq!(config.limits.streams_max, limits::STREAMS_DEFAULT);
     assert!(config.allowed_origins.is_empty());
 }
 
@@ -54,13 +56,13 @@ fn flags_go_over_the_environment_over_the_file_over_defaults() {
         load(&["--config", path, "--set", "heartbeat=3s", "--listen", "127.0.0.1:3"], &environment).unwrap();
     assert_eq!(config.heartbeat, Duration::from_secs(3));
     assert_eq!(config.retry, Duration::from_millis(200));
-    assert_eq!(config.batch_events_max, 7);
+    assert_eq!(config.limits.batch_events_max, 7);
     assert_eq!(config.listen[0].port(), 3);
 }
 
 #[test]
 fn every_key_can_be_set_to_its_own_default() {
-    for (key, value, _) in KEYS {
+    for (key, value, _) in keys::all() {
         let flag = format!("{key}={value}");
         assert!(load(&["--set", &flag], &[]).is_ok(), "{flag}");
     }
