@@ -147,7 +147,6 @@ fn replays_that_wait_for_each_other_are_whole_and_have_their_heartbeats() {
             connection
         })
         .collect();
-    let live = broker.json("/v1/status")["head"].as_str().expect("a head").to_owned();
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -155,7 +154,6 @@ fn replays_that_wait_for_each_other_are_whole_and_have_their_heartbeats() {
                 let events = reader.until("$live");
                 let published = events.iter().filter(|event| !event.kind.starts_with('$'));
                 assert_eq!(published.count(), 20_000);
-                assert_eq!(reader.last_event_id(), live);
             });
         }
         let mut latest = Reader::open(&broker, "/v1/topics/u/events");

@@ -75,6 +75,10 @@ impl Buckets {
     }
 
     fn take(&self, subject: &Subject, amount: usize) -> Result<(), Problem> {
+        // A cell may stand for more than a small burst.
+        if amount as u64 > self.rate.burst {
+            return Err(self.never(amount));
+        }
         let cells = (amount as u64).div_ceil(self.cell).max(1);
         let Some(cells) = u32::try_from(cells).ok().and_then(NonZeroU32::new) else {
             return Err(self.never(amount));
