@@ -105,26 +105,9 @@ impl Broker {
     /// Begins to serve a log that is open: reads the policies and revocations that it holds, and starts one thread that feeds recent
     /// events to the subscriptions and one that carries policies out.
     pub fn start(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, options: Options) -> std::io::Result<Self> {
-        let (hub, tools, revocations) = Self::prepare(&log, &clock, options)?;
-        let feeder = Feeder::start(Arc::clone(&log), Arc::clone(&hub))?;
-        let (policies, remover) = (Arc::clone(&tools.policies), tools.remover.clone());
-        let retention = Retention::start(tools)?;
-        let epochs = log.bounds().epochs;
-        let stats = StatsTopic::new();
-        let inner = Inner {
-            log,
-            epochs,
-            clock,
-            options,
-            hub,
-            feeder,
-            policies,
-            revocations,
-            stats,
-            remover,
-            retention,
-        };
-        Ok(Broker { inner: Arc::new(inner) })
+        let feed = |log, hub| Ok((Feeder::start(log, hub)?, ()));
+        let retain = |tools| Ok((Retention::start(tools)?, ()));
+        Self::start_with(log, clock, options, feed, retain).map(|(broker, ..)| broker)
     }
 
     /// The same without threads: whoever asked for it gives the turns, in an order of its own, as a simulation does.
@@ -133,41 +116,49 @@ impl Broker {
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> std::io::Result<(Self, Turns)> {
-        let (hub, tools, revocations) = Self::prepare(&log, &clock, options)?;
-        let (feeder, feed) = Feeder::without_thread(Arc::clone(&log), Arc::clone(&hub));
-        let (policies, remover) = (Arc::clone(&tools.policies), tools.remover.clone());
-        let (retention, retain) = Retention::without_thread(tools);
-        let epochs = log.bounds().epochs;
-        let stats = StatsTopic::new();
+        let feed = |log, hub| Ok(Feeder::without_thread(log, hub));
+        let retain = |tools| Ok(Retention::without_thread(tools));
+        let (broker, feed, retain) = Self::start_with(log, clock, options, feed, retain)?;
+        Ok((broker, Turns { feed, retain }))
+    }
+
+    /// Starts what feeds the subscriptions and what carries policies out in the way that is asked for, and returns what that
+    /// leaves to be done.
+    fn start_with<F, R>(
+        log: Arc<dyn EventLog>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        feed: impl FnOnce(Arc<dyn EventLog>, Arc<Hub>) -> std::io::Result<(Feeder, F)>,
+        retain: impl FnOnce(Tools) -> std::io::Result<(Retention, R)>,
+    ) -> std::io::Result<(Self, F, R)> {
+        let policies = Arc::new(PolicyTopic::new(Arc::clone(&log), policy_topic::NAME));
+        block_on(policies.current()).map_err(std::io::Error::other)?;
+        let revocations = Arc::new(RevocationTopic::new(Arc::clone(&log), revocation_topic::NAME));
+        block_on(revocations.current()).map_err(std::io::Error::other)?;
+        let hub = Arc::new(Hub::new(log.tail().head(), log.removals()));
+        let remover = Remover::new(Arc::clone(&log), Arc::clone(&hub));
+        let (feeder, feed) = feed(Arc::clone(&log), Arc::clone(&hub))?;
+        let (retention, retain) = retain(Tools {
+            log: Arc::clone(&log),
+            remover: remover.clone(),
+            policies: Arc::clone(&policies),
+            clock: Arc::clone(&clock),
+            options,
+        })?;
         let inner = Inner {
+            epochs: log.bounds().epochs,
             log,
-            epochs,
             clock,
             options,
             hub,
             feeder,
             policies,
             revocations,
-            stats,
+            stats: StatsTopic::new(),
             remover,
             retention,
         };
-        Ok((Broker { inner: Arc::new(inner) }, Turns { feed, retain }))
-    }
-
-    fn prepare(
-        log: &Arc<dyn EventLog>,
-        clock: &Arc<dyn Clock>,
-        options: Options,
-    ) -> std::io::Result<(Arc<Hub>, Tools, Arc<RevocationTopic>)> {
-        let policies = Arc::new(PolicyTopic::new(Arc::clone(log), policy_topic::NAME));
-        block_on(policies.current()).map_err(std::io::Error::other)?;
-        let revocations = Arc::new(RevocationTopic::new(Arc::clone(log), revocation_topic::NAME));
-        block_on(revocations.current()).map_err(std::io::Error::other)?;
-        let hub = Arc::new(Hub::new(log.tail().head(), log.removals()));
-        let remover = Remover::new(Arc::clone(log), Arc::clone(&hub));
-        let tools = Tools { log: Arc::clone(log), remover, policies, clock: Arc::clone(clock), options };
-        Ok((hub, tools, revocations))
+        Ok((Broker { inner: Arc::new(inner) }, feed, retain))
     }
 
     /// The log.
