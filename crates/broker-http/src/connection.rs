@@ -12,7 +12,6 @@ mod socket;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -101,7 +100,6 @@ pub(crate) async fn worker<T: Io>(
 ) -> Result<Worker<impl Service<(Lent<T>, Protocol, Option<SocketAddr>), Response = ()>>, ()> {
     let shutdown = state.shutdown.clone();
     let pulse = Pulse::start(shutdown.clone());
-    state.deliveries.add(Arc::clone(pulse.delivered()));
     let app =
         app(state.clone(), Rc::clone(&pulse)).into_factory().map_err(|error: Error| error.error_response());
     let requests = HttpService::build()

@@ -11,7 +11,6 @@ mod server;
 mod state;
 
 mod connection;
-mod deliveries;
 mod doors;
 mod drain;
 mod limits;

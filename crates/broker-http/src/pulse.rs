@@ -6,7 +6,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::deliveries::Tally;
 use crate::turns::Turns;
 
 /// How far apart the moments are.
@@ -31,7 +29,6 @@ pub(crate) struct Pulse {
     nearer: Notify,
     over: Cell<bool>,
     turns: Rc<Turns>,
-    delivered: Arc<Tally>,
 }
 
 impl Pulse {
@@ -44,7 +41,6 @@ impl Pulse {
             nearer: Notify::new(),
             over: Cell::new(false),
             turns: Turns::start(),
-            delivered: Arc::default(),
         });
         actix_web::rt::spawn(Rc::clone(&pulse).run(shutdown));
         pulse
@@ -89,11 +85,6 @@ impl Pulse {
     /// The turns of the same thread.
     pub(crate) fn turns(&self) -> Rc<Turns> {
         Rc::clone(&self.turns)
-    }
-
-    /// What the streams of the same thread have delivered.
-    pub(crate) fn delivered(&self) -> &Arc<Tally> {
-        &self.delivered
     }
 
     fn tick(&self, moment: Instant) -> u64 {

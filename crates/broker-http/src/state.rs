@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Origins;
 use crate::connections::Connections;
-use crate::deliveries::Deliveries;
 use crate::doors::Doors;
 use crate::drain::Drain;
 use crate::limits::{InFlight, Limit, Places, Rates, Reached};
@@ -31,7 +30,6 @@ pub(crate) struct State {
     pub(crate) streams_per_subject: Arc<Places>,
     /// Event streams that are open.
     pub(crate) connections: Connections,
-    pub(crate) deliveries: Deliveries,
     pub(crate) started: Instant,
     pub(crate) origins: Origins,
     pub(crate) doors: Arc<Doors>,
@@ -72,7 +70,6 @@ impl State {
             streams_per_address,
             streams_per_subject,
             connections: Connections::default(),
-            deliveries: Deliveries::default(),
             started: Instant::now(),
             origins,
             doors,

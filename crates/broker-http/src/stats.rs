@@ -96,14 +96,13 @@ impl Teller {
 
 impl Counts {
     fn of(state: &State) -> Self {
-        let State { broker, deliveries, .. } = state;
-        let log = broker.log().counts();
+        let (log, streams) = (state.broker.log().counts(), state.stream_stats.counts());
         Counts {
             at: Instant::now(),
             published: log.commit_events.sum,
             published_bytes: log.bytes,
-            delivered: deliveries.events(),
-            delivered_bytes: deliveries.bytes(),
+            delivered: streams.events,
+            delivered_bytes: streams.bytes,
         }
     }
 }

@@ -218,13 +218,11 @@ impl EventStream {
         self.listed.note_waiting(false);
         match step {
             Ok(Step::Events(events)) => {
-                self.alarm.pulse().delivered().count_events(events.len());
+                let of_history = matches!(events, Events::Replayed(_));
+                self.place.stats().given(events.len(), of_history);
                 self.saying = Saying::Events(match events {
                     Events::Recent(events) => Following::Recent(events, 0),
-                    Events::Replayed(events) => {
-                        self.place.stats().replayed(events.len());
-                        Following::Replayed(events.into_pieces().into_iter())
-                    }
+                    Events::Replayed(events) => Following::Replayed(events.into_pieces().into_iter()),
                 });
             }
             Ok(Step::Gap(gap)) => self.gap(&gap),
@@ -262,7 +260,6 @@ impl EventStream {
         if buffer.len() > before {
             self.place.stats().said(buffer.len() - before, of_history);
             self.silent_since = Instant::now();
-            self.alarm.pulse().delivered().count_bytes(buffer.len() - before);
         }
     }
 

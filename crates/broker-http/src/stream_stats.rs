@@ -19,6 +19,7 @@ const COMMIT_TO_SOCKET_MICROS_BOUNDS: &[u64] = &[
 #[repr(align(128))]
 pub(crate) struct StreamStats {
     opened: AtomicU64,
+    events: AtomicU64,
     bytes: AtomicU64,
     replayed_events: AtomicU64,
     replayed_bytes: AtomicU64,
@@ -31,6 +32,8 @@ pub(crate) struct StreamStats {
 pub(crate) struct StreamCounts {
     /// Streams that were opened.
     pub(crate) opened: u64,
+    /// Events that streams were given: one that ten streams read counts ten times.
+    pub(crate) events: u64,
     /// Bytes that were said: events, and what is the broker's own.
     pub(crate) bytes: u64,
     /// Events of history that streams took from the log.
@@ -47,6 +50,7 @@ impl StreamStats {
     fn new() -> Self {
         StreamStats {
             opened: AtomicU64::new(0),
+            events: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             replayed_events: AtomicU64::new(0),
             replayed_bytes: AtomicU64::new(0),
@@ -56,31 +60,39 @@ impl StreamStats {
     }
 
     pub(crate) fn opened(&self) {
-        self.opened.fetch_add(1, Ordering::Relaxed);
+        grow(&self.opened, 1);
     }
 
     /// A stream says so many bytes, of history or not.
     pub(crate) fn said(&self, bytes: usize, of_history: bool) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        grow(&self.bytes, bytes);
         if of_history {
-            self.replayed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            grow(&self.replayed_bytes, bytes);
         }
     }
 
-    /// A stream took so many events from the log.
-    pub(crate) fn replayed(&self, events: usize) {
-        self.replayed_events.fetch_add(events as u64, Ordering::Relaxed);
+    /// A stream was given so many events, of history or not.
+    pub(crate) fn given(&self, events: usize, of_history: bool) {
+        grow(&self.events, events);
+        if of_history {
+            grow(&self.replayed_events, events);
+        }
     }
 
     /// A stream under way was told of a gap.
     pub(crate) fn gap(&self) {
-        self.gaps.fetch_add(1, Ordering::Relaxed);
+        grow(&self.gaps, 1);
     }
 
     /// An event goes to a socket so long after its commit began.
     pub(crate) fn delivered(&self, after: Duration) {
         self.commit_to_socket_micros.observe(u64::try_from(after.as_micros()).unwrap_or(u64::MAX));
     }
+}
+
+/// Only its worker writes to it, so a load and a store are enough, and cost what a plain addition does.
+fn grow(total: &AtomicU64, by: usize) {
+    total.store(total.load(Ordering::Relaxed) + by as u64, Ordering::Relaxed);
 }
 
 /// Those of all workers.
@@ -103,6 +115,7 @@ impl AllStreamStats {
         };
         StreamCounts {
             opened: sum(|stats| &stats.opened),
+            events: sum(|stats| &stats.events),
             bytes: sum(|stats| &stats.bytes),
             replayed_events: sum(|stats| &stats.replayed_events),
             replayed_bytes: sum(|stats| &stats.replayed_bytes),
