@@ -68,6 +68,10 @@ fn an_answer_that_nobody_takes_is_let_go_and_a_stream_is_not() {
 #[test]
 fn bodies_that_are_received_take_so_much_together_and_others_are_told_to_come_back() {
     let broker = Broker::with(&["--set", "max_bodies_in_flight=512KiB"]);
+    let lines = "{\"topic\":\"t\",\"data\":\"x\"}\n".repeat(30_000);
+    let never = broker.post_batch(lines).problem(413);
+    let detail = never["detail"].as_str().unwrap();
+    assert!(detail.contains("max_bodies_in_flight"), "nobody waits for what never comes: {detail}");
     let most = 200 * 1_024;
     for more in ["", "TE: trailers\r\n"] {
         let mut half: Vec<Connection> = (0..2).map(|_| Connection::open(broker.port())).collect();

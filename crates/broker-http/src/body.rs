@@ -42,6 +42,14 @@ impl Bound {
         Bound { bytes_max, name, limit: None }
     }
 
+    /// No more than all requests together may hold: a body that is larger would be told to come back for ever.
+    fn within(self, all: usize) -> Self {
+        match all < self.bytes_max {
+            true => Bound::of(Limit::BodiesInFlight, all),
+            false => self,
+        }
+    }
+
     fn too_large(self) -> Problem {
         let Bound { bytes_max, name, limit } = self;
         let detail = format!("the body has more than {bytes_max} bytes, which is what {name} allows");
@@ -76,6 +84,7 @@ pub(crate) async fn read(
     state: &State,
 ) -> Result<Body, Problem> {
     refuse_encoding(request)?;
+    let bound = bound.within(state.options.limits.bodies_bytes_max);
     if announced(request).is_some_and(|announced| announced > bound.bytes_max as u64) {
         return Err(bound.too_large());
     }
