@@ -71,6 +71,8 @@ pub const QUERY_BYTES_MAX: usize = 60 * KIB;
 
 /// Default of `max_bodies_in_flight`: bytes of requests' bodies that are being received at one time, of all together.
 pub const BODIES_BYTES_DEFAULT: usize = 256 * MIB;
+/// The most that `max_bodies_in_flight` may be set to.
+pub const BODIES_BYTES_CEILING: usize = 1_024 * 1_024 * MIB;
 /// Default of `body_timeout`, in seconds.
 pub const BODY_SECONDS_DEFAULT: u64 = 300;
 /// Default of `answer_timeout`, in seconds.
@@ -150,6 +152,8 @@ pub const RATED_SUBJECTS_MAX: usize = 65_536;
 
 /// Default of `max_connections`: connections open at one time, which are event streams and others.
 pub const CONNECTIONS_DEFAULT: usize = STREAMS_DEFAULT + 10_000;
+/// The most that a number of connections or streams may be set to.
+pub const CONNECTIONS_CEILING: usize = 10_000_000;
 /// Default of `max_streams`: event streams open at one time.
 pub const STREAMS_DEFAULT: usize = 100_000;
 /// Default of `drain`, in milliseconds: the longest time over which streams are ended when the broker stops.

@@ -10,13 +10,11 @@ use crate::values::within;
 
 /// The least that a request's head and its address may be allowed.
 const KIB: u64 = limits::KIB as u64;
-/// The most that a number of connections or streams may be set to.
-const CONNECTIONS_CEILING: usize = 10_000_000;
 
 impl Settings {
     pub(super) fn limits(&self) -> Result<Limits, WrongUsage> {
         Ok(Limits {
-            connections_max: self.count("max_connections", 1, CONNECTIONS_CEILING)?,
+            connections_max: self.count("max_connections", 1, limits::CONNECTIONS_CEILING)?,
             connections_per_subject_max: self.count_or_none("max_connections_per_subject")?,
             streams_per_address_max: self.count_or_none("max_streams_per_address")?,
             streams_per_subject_max: self.count_or_none("max_streams_per_subject")?,
@@ -24,11 +22,11 @@ impl Settings {
             head_bytes_max: self.size("max_head", KIB, limits::HEAD_BYTES_MAX)?,
             url_bytes_max: self.size("max_url", KIB, limits::URL_BYTES_MAX)?,
             connections_per_address_max: self.count_or_none("max_connections_per_address")?,
-            streams_max: self.count("max_streams", 1, CONNECTIONS_CEILING)?,
+            streams_max: self.count("max_streams", 1, limits::CONNECTIONS_CEILING)?,
             lifetime: Some(self.duration("lifetime", "0s", "365d")?).filter(|lifetime| !lifetime.is_zero()),
             replays_max: self.count_or_none("max_replays")?,
             drain: self.duration("drain", "0s", "10m")?,
-            bodies_bytes_max: self.size("max_bodies_in_flight", KIB, 1 << 40)?,
+            bodies_bytes_max: self.size("max_bodies_in_flight", KIB, limits::BODIES_BYTES_CEILING)?,
             body_timeout: self.duration("body_timeout", "1s", "1d")?,
             answer_timeout: self.duration("answer_timeout", "1s", "1d")?,
             data_bytes_max: self.size("max_data", 1, limits::DATA_BYTES_CEILING)?,
@@ -54,7 +52,7 @@ impl Settings {
 
     /// A number of which 0 is no limit.
     fn count_or_none(&self, key: &str) -> Result<Option<usize>, WrongUsage> {
-        Ok(Some(self.count(key, 0, CONNECTIONS_CEILING)?).filter(|most| *most > 0))
+        Ok(Some(self.count(key, 0, limits::CONNECTIONS_CEILING)?).filter(|most| *most > 0))
     }
 }
 
