@@ -22,6 +22,11 @@ export function statePill() {
   };
 }
 
+/// A button in a row of a table. Its word is the same in each row, so who cannot see the row is told what it is about.
+export function rowButton(word, about, onclick) {
+  return h("button", { type: "button", class: "small", "aria-label": about, onclick }, word);
+}
+
 /// Asks again and again while the view is open, and not while nobody sees the page.
 export function every(milliseconds, work) {
   let timer;

@@ -3,7 +3,7 @@
 import { get, request, segment } from "../api.js";
 import { command, empty, h, notice, setText, toast } from "../dom.js";
 import { count, duration, plural } from "../format.js";
-import { every, renew, row, table } from "../parts.js";
+import { every, renew, row, rowButton, table } from "../parts.js";
 
 const REFRESH_MS = 2000;
 const ROWS_MAX = 300;
@@ -89,15 +89,6 @@ function connectionRow({ id, remote, subject, patterns, cursor, lag, since }, cl
     h("code", {}, cursor),
     count(lag),
     duration((Date.now() - Date.parse(since)) / 1000),
-    h(
-      "button",
-      {
-        type: "button",
-        class: "small",
-        "aria-label": `Close the stream of ${patterns.join(", ")}`,
-        onclick: () => close(id),
-      },
-      "Close",
-    ),
+    rowButton("Close", `Close the stream of ${patterns.join(", ")}`, () => close(id)),
   ]);
 }

@@ -3,7 +3,7 @@
 import { get, isPattern } from "../api.js";
 import { command, empty, h, notice, setText } from "../dom.js";
 import { bytes, count, plural, rules } from "../format.js";
-import { every, renew, row, table } from "../parts.js";
+import { every, renew, row, rowButton, table } from "../parts.js";
 import { editPolicy, removePolicy } from "../policy.js";
 import { purge } from "../removal.js";
 
@@ -139,17 +139,7 @@ function topicRow({ topic, events, bytes: size, policy, last_id }, refresh) {
       ? h("span", { class: "badge", title: `by ${policy.pattern}` }, rules(policy))
       : h("span", { class: "soft" }, "keeps everything"),
     h("code", {}, last_id),
-    !isOwn &&
-      h(
-        "button",
-        {
-          type: "button",
-          class: "small",
-          "aria-label": `Purge ${topic}`,
-          onclick: () => purge(topic, refresh),
-        },
-        "Purge",
-      ),
+    !isOwn && rowButton("Purge", `Purge ${topic}`, () => purge(topic, refresh)),
   ]);
 }
 
@@ -168,26 +158,8 @@ function policyList({ policies, forbidden }, known, refresh) {
       rules(policy),
       plural(governed(policy.pattern), "topic"),
       [
-        h(
-          "button",
-          {
-            type: "button",
-            class: "small",
-            "aria-label": `Edit the policy of ${policy.pattern}`,
-            onclick: () => editPolicy(policy, refresh),
-          },
-          "Edit",
-        ),
-        h(
-          "button",
-          {
-            type: "button",
-            class: "small",
-            "aria-label": `Remove the policy of ${policy.pattern}`,
-            onclick: () => removePolicy(policy, refresh),
-          },
-          "Remove",
-        ),
+        rowButton("Edit", `Edit the policy of ${policy.pattern}`, () => editPolicy(policy, refresh)),
+        rowButton("Remove", `Remove the policy of ${policy.pattern}`, () => removePolicy(policy, refresh)),
       ],
     ]),
   );
